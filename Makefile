@@ -1,0 +1,39 @@
+# What people run. Python 3.11 or newer and make are all that is needed; everything else comes with the first target.
+.DEFAULT_GOAL := help
+.PHONY: help install lock demo test check bench clean
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+TEST ?= tests
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 15) else f"dlserve needs Python 3.11 to 3.14, $(PYTHON) is {v.major}.{v.minor}: make PYTHON=python3.11 ...")'
+	@echo "installing into $(VENV) (PyTorch is large: this is the longest step)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: $(VENV)/.installed ## make the virtual environment .venv and install the pinned dependencies
+
+lock: ## resolve the dependencies again into requirements.lock (hashes, no host names)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
+
+test: install ## run every test
+	$(BIN)/python -m pytest $(TEST)
+
+check: install ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## delete the environment, caches and the demo's results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache results/demo

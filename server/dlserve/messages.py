@@ -1,0 +1,180 @@
+"""What crosses between the front end and a worker: frames on a Unix stream socket.
+
+A frame is ``<u32 meta size><u32 body size><meta: msgpack><body>``. `meta` is one of the structs below, told apart by a tag;
+`body` is the concatenation of a Job's item bytes and empty for everything else. Times are seconds on
+`time.perf_counter`, which is one clock for all processes on Linux. A worker connects to the front end and says Hello.
+"""
+
+import struct
+from typing import Literal
+
+import msgspec
+from dlmodels.engines.base import Temperature
+from dlmodels.images import InputSpec
+from dlmodels.repository import ModelSpec
+
+HEADER = struct.Struct("<II")
+MAX_META_BYTES = 64 << 20
+
+ItemKind = Literal["bytes", "base64", "path"]
+"""How a worker gets at an input: as sent, after base64 decoding, or by reading a path (a file or a whole directory)."""
+
+FailureKind = Literal["input", "request", "internal", "memory", "cancelled"]
+"""input: unreadable image (1005); request: bad parameters or model (1006); internal: the engine failed (500);
+memory: no room even for one image; cancelled: dropped before it ran because its client had left."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Base of all messages; arrays on the wire, told apart by their class name."""
+
+
+class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One input of a job. `size`: its bytes in the frame's body. `uri`: what the answer calls it."""
+
+    kind: ItemKind
+    size: int
+    uri: str
+
+
+# ---- front end -> worker
+
+
+class Define(Message, frozen=True):
+    """Make a service known. Sent for every service after Hello and for each new one; costs the worker nothing yet."""
+
+    service: int
+    """Unique over the server's life: a deleted and re-created name has a new number."""
+    spec: ModelSpec
+
+
+class Prepare(Message, frozen=True):
+    """Check a service's files, build its skeleton and, if `load`, bring its weights to the device. Answer: Prepared."""
+
+    id: int
+    service: int
+    load: bool
+
+
+class Forget(Message, frozen=True):
+    """The service is deleted: free all it holds. Jobs of it that came before are still answered."""
+
+    service: int
+
+
+class Job(Message, frozen=True):
+    """One predict call: n inputs that run as one batch. Answer: Reply or Failure."""
+
+    id: int
+    service: int
+    items: tuple[Item, ...]
+    input: InputSpec | None
+    """None: the service's own."""
+    cache: Temperature | None
+    """Demote the model to this tier first, outside the timed part; None: take it as it is."""
+    best: int
+    """Classes to return per image, most probable first; -1: all."""
+    threshold: float
+    """Classes of a lower probability are left out."""
+    sent: float
+
+
+class Cancel(Message, frozen=True):
+    """The client has left: drop the job if it has not begun to run. Answer: Failure("cancelled") or the Reply."""
+
+    id: int
+
+
+# ---- worker -> front end
+
+
+class Hello(Message, frozen=True):
+    """First message of a worker. `generation` counts its restarts from 0."""
+
+    worker: int
+    generation: int
+    pid: int
+    device: str
+    device_name: str
+    budget_bytes: int
+    engines: dict[str, str]
+    """Engine name -> framework version, or "unavailable: why"."""
+
+
+class Prepared(Message, frozen=True):
+    """Answer to Prepare. `error` is "" if it worked, else `failure` says whose fault it was."""
+
+    id: int
+    weights_bytes: int
+    load_s: float
+    reload_tiers: tuple[Temperature, ...]
+    failure: FailureKind | None
+    error: str
+
+
+class Loaded(Message, frozen=True):
+    """A model's weights came onto the device. `used_bytes`: of the budget, after it."""
+
+    service: int
+    source: Temperature
+    seconds: float
+    bytes: int
+    used_bytes: int
+
+
+class Evicted(Message, frozen=True):
+    """A model's weights left the device. reason: room (for another), asked (a colder start), forgotten (deleted)."""
+
+    service: int
+    reason: Literal["room", "asked", "forgotten"]
+    bytes: int
+    used_bytes: int
+
+
+class Stages(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a job's time in the worker went, in seconds; they add up to `replied - received` but for `demote`."""
+
+    received: float
+    """When the frame was complete in the worker (a time, not a duration)."""
+    decode: float
+    queue: float
+    demote: float
+    """Making the model as cold as the request asked; not part of what is being measured."""
+    load: float
+    forward: float
+    post: float
+    replied: float
+    """When the reply was handed to the socket (a time, not a duration)."""
+
+
+class Reply(Message, frozen=True):
+    """A job's answer: per image, (class index, probability) pairs, most probable first."""
+
+    id: int
+    predictions: tuple[tuple[tuple[int, float], ...], ...]
+    uris: tuple[str, ...] | None
+    """Set where a directory was expanded: one per prediction; otherwise the job's own."""
+    cache: Temperature
+    """The tier in which the job found the model."""
+    batch_size: int
+    """Images in the forward that computed it (the largest, where the batch was split)."""
+    stages: Stages
+
+
+class Failure(Message, frozen=True):
+    """A job that could not be answered. `message` says why and what to do next."""
+
+    id: int
+    failure: FailureKind
+    message: str
+
+
+ToWorker = Define | Prepare | Forget | Job | Cancel
+ToFront = Hello | Prepared | Loaded | Evicted | Reply | Failure
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Message, body_size: int = 0) -> bytes:
+    """Header and meta of a message; `body_size` bytes of body must follow it on the wire."""
+    meta = _encoder.encode(message)
+    return HEADER.pack(len(meta), body_size) + meta

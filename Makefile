@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 TEST ?= tests
+ROUNDS ?= 5
+PORT ?= 8080
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -34,6 +36,12 @@ check: install ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+demo: install ## serve four small models, stream warm and cold at them, and report: results/demo (PORT=8080)
+	@$(BIN)/python -m dlclient.demo --port $(PORT)
+
+bench: install ## what the server costs, as ratios measured in one run (needs wrk); ROUNDS=5
+	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
 
 clean: ## delete the environment, caches and the demo's results
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache results/demo

@@ -3,11 +3,13 @@
     ModelError
     ├── RepositoryError        a model folder or its model.toml cannot be used as it is
     ├── UnknownArchitectureError  the zoo has no network of that name
+    ├── UnknownEngineError     no engine of that name is built in
     ├── EngineUnavailableError  the engine's framework or device is not on this machine
-    ├── SettingError           an engine parameter is unknown or has a bad value
+    ├── SettingError           an engine or input parameter is unknown or has a bad value
     ├── LoadError              the weights are missing, damaged, or belong to another network
-    ├── OutOfMemoryError        the device (or the machine) has no room for this batch or these weights
-    └── ForwardError           the network failed on an input
+    ├── OutOfMemoryError       the device (or the machine) has no room for this batch or these weights
+    ├── ForwardError           the network failed on an input
+    └── BuildError             a model folder could not be built (no network for pretrained weights, say)
     ImageError                 bytes that are no image, or one that the limits forbid
 
 Each message names the thing and says what to do next.
@@ -26,12 +28,16 @@ class UnknownArchitectureError(ModelError):
     """The zoo has no network of that name."""
 
 
+class UnknownEngineError(ModelError):
+    """No engine of that name is built in."""
+
+
 class EngineUnavailableError(ModelError):
     """The engine's framework or device is not on this machine."""
 
 
 class SettingError(ModelError):
-    """An engine parameter is unknown or has a bad value."""
+    """An engine or input parameter is unknown or has a bad value."""
 
 
 class LoadError(ModelError):
@@ -44,6 +50,10 @@ class OutOfMemoryError(ModelError):
 
 class ForwardError(ModelError):
     """The network failed on an input."""
+
+
+class BuildError(ModelError):
+    """A model folder could not be built."""
 
 
 class ImageError(Exception):

@@ -1,7 +1,7 @@
 """What crosses between the front end and a worker: frames on a Unix stream socket.
 
-A frame is ``<u32 meta size><u32 body size><meta: msgpack><body>``. `meta` is one of the structs below, told apart by a tag;
-`body` is the concatenation of a Job's item bytes and empty for everything else. Times are seconds on
+A frame is ``<u32 meta size><u32 body size><meta: msgpack><body>``. `meta` is one of the structs below, told apart by a
+tag; `body` is the concatenation of a Job's item bytes and empty for everything else. Times are seconds on
 `time.perf_counter`, which is one clock for all processes on Linux. A worker connects to the front end and says Hello.
 """
 

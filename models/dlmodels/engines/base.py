@@ -1,8 +1,8 @@
 """The contract between an engine and whoever runs models: all that the server knows of a framework.
 
-An engine object lives in one process, on one device. A model is *prepared* once (its skeleton is built and its files are
-checked), then *loaded* and *unloaded* as the cache decides, and *run* while loaded. A reload may keep the process, the
-context, the kernels and the skeleton, but no byte of the weights in a warmer tier than asked.
+An engine object lives in one process, on one device. A model is *prepared* once (its skeleton is built and its files
+are checked), then *loaded* and *unloaded* as the cache decides, and *run* while loaded. A reload may keep the
+process, the context, the kernels and the skeleton, but no byte of the weights in a warmer tier than asked.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from dlmodels.repository import ModelSpec
 Temperature = Literal["warm", "host", "disk"]
 """Where the weights are: in the device's memory, in pinned host memory (GPU only), in a file."""
 
-Batch = NDArray[np.float32] | Sequence[bytes]
+Batch = NDArray[np.float32] | Sequence[bytes | memoryview]
 """float32 (n, channels, height, width), preprocessed; the raw inputs where the model does not decode."""
 
 

@@ -1,0 +1,188 @@
+"""All that the server was told, resolved against the machine it runs on: one frozen Config, before anything starts."""
+
+import argparse
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+
+from dlserve import hardware
+from dlserve.errors import StartError
+
+Policy = Literal["predicted", "least-loaded", "round-robin", "random"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+LogFormat = Literal["text", "json"]
+MIB = 1 << 20
+DEFAULT_MODELS_DIR = "models/repository"
+_CPU_CACHE_SHARE = 0.5
+_GPU_CACHE_SHARE = 0.7
+"""Of a device's free memory, what weights may take; the rest is for activations and the framework."""
+
+
+class WorkerPlan(msgspec.Struct, frozen=True):
+    """Where one worker runs and what it may use."""
+
+    device: str
+    threads: int
+    budget_bytes: int
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a client may ask for."""
+
+    body_bytes: int
+    images: int
+    pixels: int
+    queue: int
+    """Calls that may be waiting or running on one worker."""
+    queue_bytes: int
+    """Bytes of request bodies that the front end may hold in all."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The server's settings. Paths are absolute; "" where there is none."""
+
+    host: str
+    port: int
+    models_dir: str
+    data_roots: tuple[str, ...]
+    allow_urls: tuple[str, ...]
+    api_key: str
+    workers: tuple[WorkerPlan, ...]
+    visible_gpus: str | None
+    """CUDA_VISIBLE_DEVICES as it was at the start; None: unset."""
+    max_batch: int
+    limits: Limits
+    preload: tuple[str, ...]
+    balance: Policy
+    seed: int
+    worker_timeout_s: float
+    start_timeout_s: float
+    drain_timeout_s: float
+    log_format: LogFormat
+
+
+def resolve(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
+    """Check the options together and fill in what depends on the machine. Raises StartError saying what to change."""
+    api_key = _api_key(options.api_key_file)
+    visible_gpus = environment.get("CUDA_VISIBLE_DEVICES")
+    _check_host(options.host, bool(api_key), options.insecure)
+    return Config(
+        host=options.host,
+        port=options.port,
+        models_dir=_models_dir(options.models_dir),
+        data_roots=tuple(_folder(root, "--data-root") for root in options.data_root),
+        allow_urls=tuple(host.lower() for host in options.allow_url),
+        api_key=api_key,
+        workers=_workers(options.devices, options.workers, options.cache_mb, visible_gpus),
+        visible_gpus=visible_gpus,
+        max_batch=options.max_batch,
+        limits=Limits(
+            body_bytes=options.max_body_mb * MIB,
+            images=options.max_images,
+            pixels=options.max_pixels,
+            queue=options.queue,
+            queue_bytes=options.queue_mb * MIB,
+        ),
+        preload=tuple(name.strip().lower() for name in options.preload.split(",") if name.strip()),
+        balance=options.balance,
+        seed=options.seed,
+        worker_timeout_s=options.worker_timeout,
+        start_timeout_s=options.start_timeout,
+        drain_timeout_s=options.drain_timeout,
+        log_format=options.log_format,
+    )
+
+
+def _folder(path: str, option: str) -> str:
+    if not Path(path).is_dir():
+        raise StartError(f"{option} {path}: there is no such folder")
+    return os.path.realpath(path)
+
+
+def _models_dir(given: str | None) -> str:
+    if given is None:
+        return os.path.realpath(DEFAULT_MODELS_DIR) if Path(DEFAULT_MODELS_DIR).is_dir() else ""
+    if not Path(given).is_dir():
+        raise StartError(
+            f"--models-dir {given}: there is no such folder; build a model with: dlmodels build resnet18 --repository {given}"
+        )
+    return os.path.realpath(given)
+
+
+def _api_key(path: str | None) -> str:
+    if path is None:
+        return ""
+    try:
+        key = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StartError(f"--api-key-file {path}: cannot be read: {exc}") from exc
+    if not re.fullmatch(r"[!-~]{8,}", key):
+        raise StartError(
+            f"--api-key-file {path}: put one key of at least 8 printable characters, without blanks, in it"
+        )
+    return key
+
+
+def _check_host(host: str, has_key: bool, insecure: bool) -> None:
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not (loopback or has_key or insecure):
+        raise StartError(
+            f"--host {host} can be reached from other machines: give --api-key-file FILE, or --insecure to serve without a key"
+        )
+
+
+def _workers(devices: str, count: int | None, cache_mb: int | None, visible: str | None) -> tuple[WorkerPlan, ...]:
+    gpus = hardware.gpus(visible)
+    names = _devices(devices, len(gpus))
+    if names == ["cpu"]:
+        cores = hardware.cores()
+        count = count or max(1, cores // 2)
+        free = hardware.available_memory_bytes()
+        return _share(["cpu"] * count, cores, cache_mb, lambda _: int(free * _CPU_CACHE_SHARE))
+    count = count or len(names)
+    if count < len(names):
+        raise StartError(f"--workers {count} is fewer than the {len(names)} devices: give at least one worker to each")
+    free_of = {f"cuda:{gpu.index}": gpu.total_bytes - gpu.used_bytes for gpu in gpus}
+    placed = [names[index % len(names)] for index in range(count)]
+    return _share(placed, hardware.cores(), cache_mb, lambda device: int(free_of[device] * _GPU_CACHE_SHARE))
+
+
+def _devices(given: str, gpus: int) -> list[str]:
+    """The distinct devices that `--devices` names; "auto" is every GPU, or the CPU where there is none."""
+    if given == "auto":
+        return [f"cuda:{index}" for index in range(gpus)] or ["cpu"]
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if name != "cpu" and not re.fullmatch(r"cuda:\d+", name):
+            raise StartError(f"--devices {given}: {name!r} is no device; write auto, cpu, or a list like cuda:0,cuda:1")
+        if name != "cpu" and int(name[5:]) >= gpus:
+            has = f"has {gpus}, numbered from 0" if gpus else "has none that its driver shows"
+            raise StartError(
+                f"--devices {given}: there is no GPU {name}; this machine {has}. See nvidia-smi, or use --devices cpu"
+            )
+    if len(set(names)) != len(names):
+        raise StartError(f"--devices {given}: a device is named twice; for several workers on one device use --workers")
+    if "cpu" in names and len(names) > 1:
+        raise StartError(f"--devices {given}: serve from the CPU or from GPUs, not both")
+    return names
+
+
+def _share(placed: list[str], cores: int, cache_mb: int | None, room: Callable[[str], int]) -> tuple[WorkerPlan, ...]:
+    """Deal the cores' threads and each device's memory out between the workers placed on it."""
+    threads, extra = divmod(cores, len(placed))
+    return tuple(
+        WorkerPlan(
+            device=device,
+            threads=max(1, threads + (index < extra)),
+            budget_bytes=cache_mb * MIB if cache_mb is not None else room(device) // placed.count(device),
+        )
+        for index, device in enumerate(placed)
+    )

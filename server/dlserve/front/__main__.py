@@ -1,0 +1,165 @@
+"""The front end's process: `python -m dlserve.front --fd N --http-fd N --workers-fd N`, started by the supervisor."""
+
+import argparse
+import asyncio
+import importlib.metadata
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+
+import msgspec
+import uvicorn
+import uvloop
+
+from dlserve import hardware, logs
+from dlserve.config import Config
+from dlserve.control import Event, line
+from dlserve.errors import StartError
+from dlserve.front.api import ops, services
+from dlserve.front.api.predict import Predict
+from dlserve.front.app import App, make_api
+from dlserve.front.asgi import Bodies
+from dlserve.front.balancer import policy
+from dlserve.front.creation import Creator
+from dlserve.front.dispatch import Dispatcher
+from dlserve.front.fetch import Fetcher
+from dlserve.front.link import Link
+from dlserve.front.metrics import Metrics
+from dlserve.front.pool import PoolEvents, WorkerPool
+from dlserve.front.services import Registry, from_folder
+
+log = logging.getLogger(__name__)
+KEEP_ALIVE_S = 75
+"""Longer than a load tester's pauses: a connection closed under its next request would count as an error."""
+START_FAILED = 3
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that says when it has begun to listen."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell()
+
+
+class FrontEnd:
+    """All parts of the front end, put together."""
+
+    def __init__(self, config: Config, report: Callable[[Event], None]) -> None:
+        self._config = config
+        self._report = report
+        registry = Registry()
+        from_folder(registry, config.models_dir)
+        for name in config.preload:
+            if name != "all":
+                registry.find(name)
+        events = PoolEvents(
+            ready=lambda index: report(Event("worker-ready", worker=index)),
+            failed=lambda index, why: report(Event("worker-failed", why, index)),
+            moved=lambda *moved: metrics.moved(*moved),  # noqa: PLW0108  metrics are made after the pool
+        )
+        self.pool = WorkerPool(len(config.workers), registry, config.preload, events)
+        self.dispatcher = Dispatcher(
+            self.pool,
+            policy(config.balance, config.seed),
+            queue=config.limits.queue,
+            worker_timeout_s=config.worker_timeout_s,
+            wait_s=config.start_timeout_s,
+            stuck=lambda index, why: report(Event("stuck", why, index)),
+        )
+        on_gpus = {worker.device for worker in config.workers} - {"cpu"}
+        metrics = Metrics(
+            self.pool.workers,
+            registry,
+            self.dispatcher.counts,
+            lambda: hardware.gpus(config.visible_gpus) if on_gpus else (),
+        )
+        self.fetcher = Fetcher(config.allow_urls, config.limits.body_bytes)
+        bodies = Bodies(config.limits)
+        creator = Creator(config, registry, self.pool)
+        api = make_api(importlib.metadata.version("dlserve"))
+        api.include_router(services.router(registry, self.pool, creator, bodies, self._facts()))
+        api.include_router(ops.router(self.pool, metrics))
+        predict = Predict(config, bodies, registry, self.dispatcher, metrics, self.fetcher)
+        self.app = App(api, predict, config.api_key)
+
+    def _facts(self) -> dict[str, object]:
+        """The settings that a measurement must name."""
+        config = self._config
+        return {
+            "max_batch": config.max_batch,
+            "balance": config.balance,
+            "queue": config.limits.queue,
+            "threads_per_worker": [worker.threads for worker in config.workers],
+        }
+
+    async def run(self, commands: asyncio.StreamReader, http: socket.socket, workers: socket.socket) -> None:
+        """Serve until told to stop, then finish what is running."""
+        loop = asyncio.get_running_loop()
+        links = await loop.create_unix_server(lambda: Link(self.pool), sock=workers)
+        settings = uvicorn.Config(
+            self.app,
+            http="httptools",
+            loop="none",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(self._config.drain_timeout_s)),
+            backlog=2048,
+        )
+        server = _Server(settings, lambda: self._report(Event("ready")))
+        background = [
+            asyncio.create_task(self.dispatcher.sweep()),
+            asyncio.create_task(_obey(commands, server)),
+        ]
+        await server.serve(sockets=[http])
+        for task in background:
+            task.cancel()
+        links.close()
+        await self.fetcher.close()
+
+
+async def _obey(commands: asyncio.StreamReader, server: uvicorn.Server) -> None:
+    """Stop when told; vanish when the supervisor has."""
+    while await commands.readline():
+        server.should_exit = True  # "stop" is the only command
+    os._exit(1)
+
+
+async def _main(control_fd: int, http_fd: int, workers_fd: int) -> int:
+    reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=control_fd))
+    config = msgspec.json.decode(await reader.readline(), type=Config)
+    logs.configure("front", config.log_format)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the supervisor says when the server starts and stops
+    try:
+        front = FrontEnd(config, lambda event: writer.write(line(event)))
+    except StartError as exc:
+        writer.write(line(Event("failed", str(exc))))
+        await writer.drain()
+        return START_FAILED
+    await front.run(reader, socket.socket(fileno=http_fd), socket.socket(fileno=workers_fd))
+    return 0
+
+
+def main() -> int:
+    """Parse the inherited descriptors and run."""
+    options = argparse.ArgumentParser(
+        prog="dlserve.front", description="started by dlserve; not meant to be run by hand"
+    )
+    for name in ("--fd", "--http-fd", "--workers-fd"):
+        options.add_argument(name, type=int, required=True)
+    given = options.parse_args()
+    return uvloop.run(_main(given.fd, given.http_fd, given.workers_fd))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

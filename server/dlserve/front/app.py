@@ -1,0 +1,90 @@
+"""The ASGI application: FastAPI for everything but the two predict routes, which it would only slow down."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import swagger_ui_bundle
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from dlserve.errors import ApiError, MethodError, NotFoundError, UnauthorizedError, UnexpectedError
+from dlserve.front.api import ops
+from dlserve.front.api.predict import PREFIX, Predict
+from dlserve.front.api.services import reply
+from dlserve.front.asgi import Receive, Scope, Send, answer_error, check_key
+
+log = logging.getLogger(__name__)
+_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""What may be asked without the API key."""
+
+
+class App:
+    """Routes POST /predict and /predict/{service} straight to `predict`, and all else to FastAPI."""
+
+    def __init__(self, api: FastAPI, predict: Predict, api_key: str) -> None:
+        self._api = api
+        self._predict = predict
+        self._key = api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path == "/predict" or path.startswith(PREFIX):
+                if scope["method"] == "POST":
+                    await self._predict(scope, receive, send)
+                else:
+                    await answer_error(send, MethodError(f"{scope['method']} {path[:80]}: predict is a POST"))
+                return
+            if self._key and path not in _OPEN_PATHS:
+                try:
+                    check_key(dict(scope["headers"]), self._key)
+                except UnauthorizedError as exc:
+                    await answer_error(send, exc)
+                    return
+        await self._api(scope, receive, send)
+
+
+def make_api(version: str) -> FastAPI:
+    """FastAPI whose errors have DeepDetect's shape and whose description holds the predict routes too."""
+    api = FastAPI(title="dlserve", version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api.openapi_version = "3.0.3"  # what the bundled Swagger UI can draw
+    api.mount(ops.STATIC, StaticFiles(directory=Path(swagger_ui_bundle.swagger_ui_path)))
+    describe = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = describe()
+        schema["paths"] = ops.predict_paths() | schema["paths"]
+        return schema
+
+    api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend its schema
+    api.add_exception_handler(ApiError, _on_api_error)
+    api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(Exception, _on_defect)
+    return api
+
+
+def _reply(error: ApiError) -> Response:
+    response = reply(error.body(), error.status)
+    response.headers.update(error.headers)
+    return response
+
+
+async def _on_api_error(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, ApiError)
+    return _reply(exc)
+
+
+async def _on_http_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    what = f"{request.method} {request.url.path[:200]}"
+    if exc.status_code == MethodError.status:
+        return _reply(MethodError(f"{what}: this path has other methods; see /docs"))
+    return _reply(NotFoundError(f"{what}: there is no such path; see /docs"))
+
+
+async def _on_defect(request: Request, exc: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path[:200], exc_info=exc)
+    return _reply(UnexpectedError(f"{type(exc).__name__}; the server's log has the details"))

@@ -1,0 +1,130 @@
+"""What the plain ASGI routes share: bodies in, answers out, nothing else in between."""
+
+import hmac
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from dlserve.config import Limits
+from dlserve.errors import ApiError, BadJsonError, BodyTooLargeError, QueueFullError, UnauthorizedError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+JSON = b"application/json"
+to_json = msgspec.json.Encoder().encode
+
+
+class DisconnectedError(Exception):
+    """The client went away before its request was complete."""
+
+
+class Bodies:
+    """Request bodies being held: read within the limits, and counted so that memory is bounded."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.held_bytes = 0
+
+    def headers(self, scope: Scope) -> dict[bytes, bytes]:
+        """The request's headers by lower-case name."""
+        return dict(scope["headers"])
+
+    async def read(self, headers: dict[bytes, bytes], receive: Receive) -> list[bytes]:
+        """The body as the pieces that came. Give them back with `release`.
+
+        Raises BodyTooLargeError, QueueFullError (too many bytes held in all) or DisconnectedError.
+        """
+        limit = self._limits.body_bytes
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise self._too_large()
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise DisconnectedError
+                piece = message.get("body", b"")
+                if piece:
+                    size += len(piece)
+                    self.held_bytes += len(piece)
+                    pieces.append(piece)
+                    if size > limit:
+                        raise self._too_large()
+                    if self.held_bytes > self._limits.queue_bytes:
+                        raise QueueFullError(
+                            "the server holds as many request bytes as --queue-mb allows; come back later",
+                            "body_bytes",
+                            1,
+                        )
+                if not message.get("more_body", False):
+                    break
+        except BaseException:
+            self.held_bytes -= size
+            raise
+        return pieces
+
+    def release(self, pieces: Iterable[bytes]) -> None:
+        """The body is no longer needed."""
+        self.held_bytes -= sum(map(len, pieces))
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(
+            f"the body is larger than {self._limits.body_bytes >> 20} MiB; send fewer or smaller images, or raise --max-body-mb"
+        )
+
+    def decoded(self, headers: dict[bytes, bytes], pieces: list[bytes]) -> bytes:
+        """The body in one piece, gzip or deflate undone. Raises BadJsonError or BodyTooLargeError."""
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding == b"identity":
+            return body
+        if encoding not in (b"gzip", b"deflate"):
+            raise BadJsonError(
+                f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; send gzip, deflate or none"
+            )
+        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        try:
+            plain = inflater.decompress(body, self._limits.body_bytes + 1)
+        except zlib.error as exc:
+            raise BadJsonError(f"the body is not valid {encoding.decode()}: {exc}") from exc
+        if len(plain) > self._limits.body_bytes:
+            raise self._too_large()
+        return plain
+
+
+def check_key(headers: dict[bytes, bytes], key: str) -> None:
+    """Raises UnauthorizedError unless the request carries the key."""
+    sent = headers.get(b"authorization", b"").removeprefix(b"Bearer ").strip() or headers.get(b"x-api-key", b"")
+    if not hmac.compare_digest(sent, key.encode()):
+        raise UnauthorizedError("send the server's key: Authorization: Bearer KEY")
+
+
+async def left(receive: Receive) -> None:
+    """Return when the client has closed its connection; the body must have been read."""
+    message = await receive()
+    while message["type"] != "http.disconnect":
+        message = await receive()
+
+
+async def answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Send a whole JSON answer."""
+    length = str(len(body)).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", JSON), (b"content-length", length), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_error(send: Send, error: ApiError) -> None:
+    """Send an error in DeepDetect's shape."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    await answer(send, error.status, to_json(error.body()), headers)

@@ -1,0 +1,158 @@
+"""Which worker gets a request: pure functions of what the front end knows of its workers. No I/O, no clock.
+
+A policy returns the worker's position in the list, or None where every queue is full. The lists are short (8 workers),
+so each policy simply looks at all of them.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from dlmodels.engines.base import Temperature
+
+FIRST_GUESS_FORWARD_S = 0.02
+"""Forward time of a model that has not run yet."""
+FIRST_GUESS_BYTES_PER_S = 1e9
+"""Load bandwidth before the first load was seen."""
+_KEEP = 0.8
+"""Weight of the past in each moving average."""
+
+
+@dataclass(slots=True)
+class WorkerView:
+    """What the front end knows of one worker; the dispatcher keeps it up to date."""
+
+    index: int
+    in_flight: int = 0
+    """Calls sent and not answered."""
+    work_s: float = 0.0
+    """Predicted seconds of those calls."""
+    resident: dict[int, Temperature] = field(default_factory=dict)
+    """Service -> tier; a service that is loaded or about to be is "warm"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a policy may know of a request. `cache`: the colder start that it asks for."""
+
+    service: int
+    images: int
+    cache: Temperature | None
+    forward_s: float
+    """Expected for all its images."""
+    load_s: float
+    """Expected where the model is not resident."""
+
+
+Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
+
+
+def cost_s(request: Request, worker: WorkerView) -> float:
+    """What the request would add to the worker: its forward, and a load where the weights are not on the device."""
+    cold = request.cache not in (None, "warm") or request.service not in worker.resident
+    return request.forward_s + (request.load_s if cold else 0.0)
+
+
+class Predicted:
+    """The worker that would finish it first: work queued there + load where needed + forward.
+
+    Ties go to the one with fewer calls, then in turn: equal workers share equal work.
+    """
+
+    def __init__(self) -> None:
+        self._turn = 0
+
+    def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        self._turn += 1
+        return _least(workers, queue, self._turn, lambda w: (w.work_s + cost_s(request, w), w.in_flight))
+
+
+class LeastLoaded:
+    """The worker with the fewest calls under way; ties in turn."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+
+    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        self._turn += 1
+        return _least(workers, queue, self._turn, lambda w: (w.in_flight,))
+
+
+class RoundRobin:
+    """One after the other, leaving out those whose queue is full."""
+
+    def __init__(self) -> None:
+        self._turn = -1
+
+    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        for _ in workers:
+            self._turn = (self._turn + 1) % len(workers)
+            if workers[self._turn].in_flight < queue:
+                return self._turn
+        return None
+
+
+class Random:
+    """Any worker whose queue is not full, drawn from a seeded generator."""
+
+    def __init__(self, seed: int) -> None:
+        self._draws = random.Random(seed)  # noqa: S311  balancing, not secrets
+
+    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        open_ = [position for position, worker in enumerate(workers) if worker.in_flight < queue]
+        return self._draws.choice(open_) if open_ else None
+
+
+def _least(
+    workers: Sequence[WorkerView], queue: int, turn: int, rank: Callable[[WorkerView], tuple[float, ...]]
+) -> int | None:
+    """Position of the lowest rank among the workers with room; equal ranks are taken in turn."""
+    best: int | None = None
+    best_rank: tuple[float, ...] = ()
+    count = len(workers)
+    for step in range(count):
+        position = (turn + step) % count
+        worker = workers[position]
+        if worker.in_flight < queue and (best is None or rank(worker) < best_rank):
+            best, best_rank = position, rank(worker)
+    return best
+
+
+def policy(name: str, seed: int) -> Policy:
+    """The policy of a `--balance` name; `seed` feeds the random one."""
+    makers: dict[str, Callable[[], Policy]] = {
+        "predicted": Predicted,
+        "least-loaded": LeastLoaded,
+        "round-robin": RoundRobin,
+        "random": lambda: Random(seed),
+    }
+    return makers[name]()
+
+
+@dataclass(slots=True)
+class Expectation:
+    """Learned times of one service: exponentially weighted means of what replies reported."""
+
+    weights_bytes: int = 0
+    forward_per_image_s: float | None = None
+    load_s: float | None = None
+
+    def forward_s(self, images: int) -> float:
+        """Expected forward of a call with so many images."""
+        return images * (FIRST_GUESS_FORWARD_S if self.forward_per_image_s is None else self.forward_per_image_s)
+
+    def expected_load_s(self) -> float:
+        """Expected load; from the bytes before one was seen."""
+        return self.weights_bytes / FIRST_GUESS_BYTES_PER_S if self.load_s is None else self.load_s
+
+    def learn_forward(self, forward_s: float, batch_size: int) -> None:
+        """A batch of `batch_size` images took `forward_s`."""
+        self.forward_per_image_s = _mean(self.forward_per_image_s, forward_s / max(1, batch_size))
+
+    def learn_load(self, load_s: float) -> None:
+        """A load took `load_s`."""
+        self.load_s = _mean(self.load_s, load_s)
+
+
+def _mean(old: float | None, new: float) -> float:
+    return new if old is None else _KEEP * old + (1 - _KEEP) * new

@@ -1,0 +1,133 @@
+"""One connection per worker: frames out, replies in, and a future for each question that is under way."""
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Protocol, cast
+
+import msgspec
+
+from dlserve.messages import (
+    HEADER,
+    MAX_META_BYTES,
+    Evicted,
+    Failure,
+    Hello,
+    Loaded,
+    Message,
+    Prepared,
+    Reply,
+    ToFront,
+    frame,
+)
+
+Answer = Reply | Failure | Prepared
+_WRITE_BUFFER_BYTES = 4 << 20
+_NUMBERS = 1 << 62
+
+
+class WorkerLostError(Exception):
+    """The connection to a worker ended while it owed an answer."""
+
+
+class LinkOwner(Protocol):
+    """Who is told what happens on a link."""
+
+    def joined(self, link: "Link", hello: Hello) -> None:
+        """The worker has said who it is."""
+
+    def left(self, link: "Link") -> None:
+        """The connection ended; every open question has been failed."""
+
+    def moved(self, link: "Link", event: Loaded | Evicted) -> None:
+        """A model came onto the worker's device or left it."""
+
+
+class Link(asyncio.Protocol):
+    """The front end's side of one worker's connection."""
+
+    def __init__(self, owner: LinkOwner) -> None:
+        self.hello: Hello | None = None
+        self.last_progress = perf_counter()
+        """When the worker last answered anything, or was asked something while idle."""
+        self._owner = owner
+        self._transport: asyncio.WriteTransport | None = None
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._last_id = 0
+        self._unread = bytearray()
+        self._decode = msgspec.msgpack.Decoder(ToFront).decode
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to listen; the worker speaks first."""
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's does not inherit from asyncio's
+        self._transport.set_write_buffer_limits(_WRITE_BUFFER_BYTES)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail every open question: its owner decides about a retry."""
+        self._transport = None
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(WorkerLostError(str(exc or "connection closed")))
+        self._owner.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the complete frames out of what has come."""
+        self._unread += data
+        start, unread = 0, self._unread
+        while len(unread) - start >= HEADER.size:
+            size, body = HEADER.unpack_from(unread, start)
+            if size > MAX_META_BYTES or body:
+                self.close()
+                return
+            end = start + HEADER.size + size
+            if len(unread) < end:
+                break
+            message = self._decode(bytes(unread[start + HEADER.size : end]))
+            start = end
+            self._take(message)
+        del unread[:start]
+
+    def _take(self, message: ToFront) -> None:
+        self.last_progress = perf_counter()
+        match message:
+            case Reply() | Failure() | Prepared():
+                future = self._waiting.pop(message.id, None)
+                if future is not None and not future.done():
+                    future.set_result(message)
+            case Loaded() | Evicted():
+                self._owner.moved(self, message)
+            case Hello():
+                self.hello = message
+                self._owner.joined(self, message)
+
+    @property
+    def open_questions(self) -> int:
+        """Jobs and prepares that the worker has not answered yet."""
+        return len(self._waiting)
+
+    def next_id(self) -> int:
+        """A number for the next question; unique on this connection."""
+        self._last_id = (self._last_id + 1) % _NUMBERS
+        return self._last_id
+
+    def ask(self, question: Message, question_id: int, body: Sequence[bytes] = ()) -> "asyncio.Future[Answer]":
+        """Send a message that will be answered; `body` follows it in the frame. Raises WorkerLostError at once if closed."""
+        if self._transport is None:
+            raise WorkerLostError("not connected")
+        if not self._waiting:
+            self.last_progress = perf_counter()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[question_id] = future
+        self._transport.writelines([frame(question, sum(map(len, body))), *body])
+        return future
+
+    def tell(self, message: Message) -> None:
+        """Send a message that has no answer; lost if the worker is."""
+        if self._transport is not None:
+            self._transport.write(frame(message))
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,260 @@
+"""The one owner of Prometheus metrics: plain counts while serving, turned into metric families when scraped.
+
+One thread owns them, so there are no locks on the way of a request; prometheus-client does the exposition.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import psutil
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from dlserve import hardware
+from dlserve.front.dispatch import STAGES, Counts, Outcome
+from dlserve.front.pool import Worker
+from dlserve.front.services import Registry, Service
+from dlserve.messages import Evicted, Loaded
+
+CALL_BUCKETS_S = (
+    0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075,
+    0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0,
+)  # fmt: skip
+STAGE_BUCKETS_S = (0.00005, 0.0001, 0.0002, *CALL_BUCKETS_S)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class _Histogram:
+    """Counts per bucket and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Prometheus's form: how many were at most each bound."""
+        so_far, rows = 0, []
+        for bound, count in zip([*map(floatToGoString, self.bounds), "+Inf"], self.counts, strict=True):
+            so_far += count
+            rows.append((bound, float(so_far)))
+        return rows
+
+
+class _Served:
+    """What one service has answered; the label is its name, so a re-created service goes on counting."""
+
+    __slots__ = ("batch_size", "cache", "call_s", "codes", "images", "stages")
+
+    def __init__(self) -> None:
+        self.codes: dict[int, int] = defaultdict(int)
+        self.images = 0
+        self.call_s = _Histogram(CALL_BUCKETS_S)
+        self.batch_size = _Histogram(BATCH_BUCKETS)
+        self.stages = {stage: _Histogram(STAGE_BUCKETS_S) for stage in STAGES}
+        self.cache: dict[str, int] = defaultdict(int)
+
+
+class Metrics(Collector):
+    """Counts what happens; `expose` renders it for Prometheus."""
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        registry: Registry,
+        counts: Counts,
+        gpus: Callable[[], tuple[hardware.Gpu, ...]],
+    ) -> None:
+        self._workers = workers
+        self._services = registry
+        self._counts = counts
+        self._gpus = gpus
+        self._served: dict[str, _Served] = defaultdict(_Served)
+        self._busy_s: dict[int, float] = defaultdict(float)
+        self._loads: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0])
+        self._evictions: dict[tuple[str, str, str], int] = defaultdict(int)
+        self._rejected: dict[str, int] = defaultdict(int)
+        self._exposition = CollectorRegistry()
+        self._exposition.register(self)
+        ProcessCollector(registry=self._exposition)
+
+    # ---- counting
+
+    def ran(self, service: Service, outcome: Outcome) -> None:
+        """A call was run by a worker."""
+        reply, stages = outcome.reply, outcome.reply.stages
+        served, images = self._served[service.name], len(outcome.reply.predictions)
+        served.images += images
+        served.cache[reply.cache] += 1
+        served.batch_size.observe(reply.batch_size)
+        for stage, seconds in outcome.timing.items():
+            served.stages[stage].observe(seconds)
+        # A batch's load and forward stand in each of its calls: count this call's share.
+        self._busy_s[outcome.worker] += (stages.load + stages.forward) * images / max(1, reply.batch_size)
+
+    def answered(self, service: str, code: int, total_s: float) -> None:
+        """A predict call of a known service got its answer."""
+        served = self._served[service]
+        served.codes[code] += 1
+        served.call_s.observe(total_s)
+
+    def rejected(self, reason: str) -> None:
+        """A call was turned away before it reached a worker."""
+        self._rejected[reason] += 1
+
+    def moved(self, worker: int, service: Service | None, event: Loaded | Evicted) -> None:
+        """Weights came onto a worker's device or left it."""
+        name = service.name if service else "(deleted)"
+        if isinstance(event, Evicted):
+            self._evictions[str(worker), name, event.reason] += 1
+            return
+        loads = self._loads[str(worker), name, event.source]
+        loads[0] += 1
+        loads[1] += event.seconds
+        loads[2] += event.bytes
+
+    # ---- exposing
+
+    def expose(self) -> bytes:
+        """The metrics in Prometheus's text format."""
+        return generate_latest(self._exposition)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before the first scrape."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, made afresh."""
+        yield from self._collect_calls()
+        yield from self._collect_cache()
+        yield from self._collect_workers()
+        yield from self._collect_gpus()
+        yield from self._collect_deepdetect()
+
+    def _collect_calls(self) -> Iterator[Metric]:
+        codes = _counter("dlserve_requests", "Predict calls answered, by HTTP status", "service", "code")
+        images = _counter("dlserve_images", "Images classified", "service")
+        call = HistogramMetricFamily(
+            "dlserve_request_seconds", "From the first byte read of a predict call to its answer", labels=["service"]
+        )
+        stage = HistogramMetricFamily(
+            "dlserve_stage_seconds", "Where the time of answered calls went", labels=["service", "stage"]
+        )
+        batch = HistogramMetricFamily(
+            "dlserve_batch_size", "Images in the forward that answered a call", labels=["service"]
+        )
+        cache = _counter("dlserve_cache_requests", "Calls by where they found the weights", "service", "temperature")
+        for name, served in self._served.items():
+            for code, count in served.codes.items():
+                codes.add_metric([name, str(code)], count)
+            images.add_metric([name], served.images)
+            call.add_metric([name], served.call_s.cumulative(), served.call_s.total)
+            batch.add_metric([name], served.batch_size.cumulative(), served.batch_size.total)
+            for key, histogram in served.stages.items():
+                stage.add_metric([name, key], histogram.cumulative(), histogram.total)
+            for temperature, count in served.cache.items():
+                cache.add_metric([name, temperature], count)
+        retries = _counter("dlserve_retries", "Calls sent to a second worker because the first died")
+        retries.add_metric([], self._counts.retries)
+        cancelled = _counter("dlserve_cancelled", "Calls dropped because their client had left")
+        cancelled.add_metric([], self._counts.cancelled)
+        rejected = _counter("dlserve_rejected", "Calls turned away before they reached a worker", "reason")
+        for reason in sorted({"queue_full", "body_bytes", *self._rejected}):
+            rejected.add_metric([reason], self._rejected[reason])
+        services = GaugeMetricFamily("dlserve_services", "Services that exist", value=len(self._services))
+        yield from (codes, images, call, stage, batch, cache, retries, cancelled, rejected, services)
+
+    def _collect_cache(self) -> Iterator[Metric]:
+        labels = ("worker", "service", "source")
+        loads = _counter("dlserve_cache_loads", "Times a model's weights were brought onto a device", *labels)
+        seconds = _counter("dlserve_cache_load_seconds", "Time that took", *labels)
+        read = _counter("dlserve_cache_load_bytes", "Bytes of weights brought", *labels)
+        for key, (count, load_s, size) in self._loads.items():
+            loads.add_metric(key, count)
+            seconds.add_metric(key, load_s)
+            read.add_metric(key, size)
+        evictions = _counter(
+            "dlserve_cache_evictions", "Times a model's weights left a device", "worker", "service", "reason"
+        )
+        for key, count in self._evictions.items():
+            evictions.add_metric(key, count)
+        yield from (loads, seconds, read, evictions)
+
+    def _collect_workers(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("dlserve_worker_up", "1 if the worker takes requests", labels=["worker"])
+        flying = GaugeMetricFamily(
+            "dlserve_worker_in_flight", "Calls sent to the worker and not answered", labels=["worker"]
+        )
+        restarts = _counter("dlserve_worker_restarts", "Times the worker's process was replaced", "worker")
+        busy = _counter("dlserve_worker_busy_seconds", "Time spent loading and running models", "worker")
+        used = GaugeMetricFamily("dlserve_cache_used_bytes", "Weights on the worker's device", labels=["worker"])
+        budget = GaugeMetricFamily("dlserve_cache_budget_bytes", "Weights that it may hold", labels=["worker"])
+        resident = GaugeMetricFamily(
+            "dlserve_worker_resident_memory_bytes", "Memory of the worker's process", labels=["worker"]
+        )
+        for worker in self._workers:
+            label = [str(worker.view.index)]
+            up.add_metric(label, int(worker.ready))
+            flying.add_metric(label, worker.view.in_flight)
+            restarts.add_metric(label, worker.restarts)
+            busy.add_metric(label, self._busy_s[worker.view.index])
+            if worker.hello is not None and worker.link is not None:
+                used.add_metric(label, worker.used_bytes)
+                budget.add_metric(label, worker.hello.budget_bytes)
+                resident.add_metric(label, _resident_bytes(worker.hello.pid))
+        yield from (up, flying, restarts, busy, used, budget, resident)
+
+    def _collect_gpus(self) -> Iterator[Metric]:
+        used = GaugeMetricFamily("dlserve_gpu_memory_used_bytes", "Memory in use on the GPU, by NVML", labels=["gpu"])
+        total = GaugeMetricFamily("dlserve_gpu_memory_total_bytes", "Memory of the GPU, by NVML", labels=["gpu"])
+        busy = GaugeMetricFamily(
+            "dlserve_gpu_utilization_ratio", "Share of time in which a kernel ran, by NVML", labels=["gpu"]
+        )
+        power = GaugeMetricFamily("dlserve_gpu_power_watts", "Power drawn by the GPU, by NVML", labels=["gpu"])
+        for gpu in self._gpus():
+            label = [str(gpu.index)]
+            used.add_metric(label, gpu.used_bytes)
+            total.add_metric(label, gpu.total_bytes)
+            if gpu.utilization is not None:
+                busy.add_metric(label, gpu.utilization)
+            if gpu.power_w is not None:
+                power.add_metric(label, gpu.power_w)
+        yield from (used, total, busy, power)
+
+    def _collect_deepdetect(self) -> Iterator[Metric]:
+        """The names of DeepDetect's exporter dashboard."""
+        labels = ("service_name", "ml_type")
+        calls = _counter("deepdetect_predict_requests", "Predict calls", *labels)
+        failures = _counter("deepdetect_predict_requests_failure", "Predict calls that failed", *labels)
+        predict = _counter("deepdetect_predict_duration_seconds", "Time in predict calls", *labels)
+        transform = _counter("deepdetect_transform_duration_seconds", "Time decoding and resizing", *labels)
+        batch = GaugeMetricFamily("deepdetect_batch_size_avg", "Images per predict call", labels=list(labels))
+        for service in self._services:
+            label, totals = [service.name, "classification"], service.statistics
+            count = totals.success + totals.failure
+            calls.add_metric(label, count)
+            failures.add_metric(label, totals.failure)
+            predict.add_metric(label, totals.predict_s)
+            transform.add_metric(label, totals.transform_s)
+            batch.add_metric(label, totals.images / count if count else 0)
+        yield from (calls, failures, predict, transform, batch)
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, labels=labels)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,183 @@
+"""The workers as the front end sees them: who is connected and ready, what each holds, how much is under way there."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dlserve.errors import NoWorkerError, RequestError
+from dlserve.front.balancer import WorkerView
+from dlserve.front.link import Link, WorkerLostError
+from dlserve.front.services import Registry, Service
+from dlserve.messages import Define, Evicted, Forget, Hello, Loaded, Prepare, Prepared
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker. `link` is None while it is down; `ready` once it knows the services and has preloaded."""
+
+    view: WorkerView
+    link: Link | None = None
+    hello: Hello | None = None
+    ready: bool = False
+    condemned: bool = False
+    """Reported as stuck; the supervisor will replace it."""
+    used_bytes: int = 0
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEvents:
+    """Who wants to know what happens to workers."""
+
+    ready: Callable[[int], None]
+    """A worker may be given requests."""
+    failed: Callable[[int, str], None]
+    """A worker could not be made ready: why."""
+    moved: Callable[[int, Service | None, Loaded | Evicted], None]
+    """Weights came onto a worker's device or left it."""
+
+
+class WorkerPool:
+    """Keeps one `Worker` for each position, across restarts of its process."""
+
+    def __init__(self, count: int, registry: Registry, preload: Sequence[str], events: PoolEvents) -> None:
+        self.workers = [Worker(WorkerView(index)) for index in range(count)]
+        self.views: list[WorkerView] = []
+        """Of the workers that are ready."""
+        self._registry = registry
+        self._preload = preload
+        self._events = events
+        self._change = asyncio.Event()
+        self._greetings: set[asyncio.Task[None]] = set()
+
+    # ---- the links' owner
+
+    def joined(self, link: Link, hello: Hello) -> None:
+        """Tell a new worker the services; it is ready once it has preloaded what it must."""
+        worker = self.workers[hello.worker]
+        if worker.link is not None:
+            worker.link.close()
+        worker.link, worker.hello, worker.view = link, hello, WorkerView(hello.worker)
+        worker.restarts, worker.used_bytes, worker.condemned = hello.generation, 0, False
+        for service in self._registry:
+            link.tell(Define(service.number, service.spec))
+        task = asyncio.get_running_loop().create_task(self._greet(worker, link))
+        self._greetings.add(task)
+        task.add_done_callback(self._greetings.discard)
+
+    async def _greet(self, worker: Worker, link: Link) -> None:
+        index = worker.view.index
+        try:
+            for name in [service.name for service in self._registry] if "all" in self._preload else self._preload:
+                prepared = await self._ask_prepare(link, self._registry.find(name), load=True)
+                if prepared.failure is not None:
+                    self._events.failed(index, f"--preload {name}: {prepared.error}")
+                    return
+        except WorkerLostError:
+            return  # the supervisor sees the process end and says why
+        if worker.link is link:
+            worker.ready = True
+            self._ready_changed()
+            self._events.ready(index)
+
+    def left(self, link: Link) -> None:
+        """A worker's connection ended: it is down until the next one says Hello."""
+        for worker in self.workers:
+            if worker.link is link:
+                worker.link, worker.ready, worker.used_bytes = None, False, 0
+                worker.view = WorkerView(worker.view.index)
+                self._ready_changed()
+
+    def moved(self, link: Link, event: Loaded | Evicted) -> None:
+        """Keep the residency of a worker as it reports it."""
+        for worker in self.workers:
+            if worker.link is link:
+                worker.used_bytes = event.used_bytes
+                if isinstance(event, Loaded):
+                    worker.view.resident[event.service] = "warm"
+                else:
+                    worker.view.resident.pop(event.service, None)
+                self._events.moved(worker.view.index, self._registry.by_number(event.service), event)
+
+    def _ready_changed(self) -> None:
+        self.views = [worker.view for worker in self.workers if worker.ready]
+        changed, self._change = self._change, asyncio.Event()
+        changed.set()
+
+    # ---- what the front end asks of it
+
+    def describe(self) -> dict[str, Any]:
+        """The workers and engines, for /info."""
+        workers = [
+            {
+                "worker": worker.view.index,
+                "up": worker.ready,
+                "device": worker.hello.device if worker.hello else "",
+                "device_name": worker.hello.device_name if worker.hello else "",
+                "budget_bytes": worker.hello.budget_bytes if worker.hello else 0,
+                "used_bytes": worker.used_bytes,
+                "generation": worker.restarts,
+            }
+            for worker in self.workers
+        ]
+        engines = next((worker.hello.engines for worker in self.workers if worker.hello), {})
+        return {"workers": workers, "engines": engines}
+
+    async def wait_for_change(self, timeout_s: float) -> None:
+        """Return once a worker became ready or went away. Raises NoWorkerError after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._change.wait()
+        except TimeoutError:
+            raise NoWorkerError("no worker is up, and none came back in time; see the server's log") from None
+
+    def link_of(self, view: WorkerView) -> Link:
+        """The connection of a worker. Raises WorkerLostError if it is down."""
+        link = self.workers[view.index].link
+        if link is None:
+            raise WorkerLostError("not connected")
+        return link
+
+    def pinned(self, index: int) -> list[WorkerView]:
+        """The one worker that a request insists on, as a list for the policy. Raises RequestError if there is none."""
+        if not 0 <= index < len(self.workers):
+            last = len(self.workers) - 1
+            raise RequestError(f"parameters.mllib.worker is {index}: this server's workers are 0 to {last}")
+        return [view for view in self.views if view.index == index]
+
+    def define(self, service: Service) -> None:
+        """Make a service known to every worker that is up; later ones hear of it when they join."""
+        for worker in self.workers:
+            if worker.link is not None:
+                worker.link.tell(Define(service.number, service.spec))
+
+    def forget(self, service: Service) -> None:
+        """Free what a deleted service holds everywhere."""
+        for worker in self.workers:
+            if worker.link is not None:
+                worker.link.tell(Forget(service.number))
+
+    async def prepare(self, service: Service, timeout_s: float) -> Prepared:
+        """Have one worker check the service's files and build it, trying another if that worker dies.
+
+        Raises NoWorkerError if none is left to try.
+        """
+        for _ in range(2):
+            while not self.views:
+                await self.wait_for_change(timeout_s)
+            view = min(self.views, key=lambda view: view.work_s)
+            try:
+                return await self._ask_prepare(self.link_of(view), service, load=False)
+            except WorkerLostError:
+                log.warning("worker %d died while it prepared service %s", view.index, service.name)
+        raise NoWorkerError(f"two workers died while preparing service {service.name}; see the server's log")
+
+    async def _ask_prepare(self, link: Link, service: Service, *, load: bool) -> Prepared:
+        number = link.next_id()
+        answer = await link.ask(Prepare(number, service.number, load), number)
+        assert isinstance(answer, Prepared)
+        return answer

@@ -1,0 +1,174 @@
+"""The services: what each one is, what it has answered, and how an answer names its classes."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from dlmodels.errors import RepositoryError
+from dlmodels.repository import ModelSpec, read_labels, scan
+
+from dlserve.errors import ServiceExistsError, ServiceNotFoundError, StartError
+from dlserve.front.balancer import Expectation
+from dlserve.front.parameters import Output
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Totals over a service's life: counts, and seconds per call summed."""
+
+    images: int = 0
+    success: int = 0
+    failure: int = 0
+    predict_s: float = 0.0
+    transform_s: float = 0.0
+    """Decoding and resizing, as DeepDetect's `transform`."""
+
+    def as_deepdetect(self) -> dict[str, int | float]:
+        """`service_stats`: counts as integers; averages are -1 before the first call, as there."""
+        calls = self.success + self.failure
+        predict_ms = self.predict_s * 1e3 / calls if calls else -1.0
+        transform_ms = self.transform_s * 1e3 / calls if calls else -1.0
+        return {
+            "inference_count": self.images,
+            "predict_success": self.success,
+            "predict_failure": self.failure,
+            "predict_count": calls,
+            "avg_batch_size": self.images / calls if calls else -1.0,
+            "avg_predict_duration_ms": predict_ms,
+            "avg_predict_duration_s": predict_ms / 1e3,
+            "avg_predict_duration": predict_ms / 1e3,
+            "avg_transform_duration_ms": transform_ms,
+            "avg_transform_duration_s": transform_ms / 1e3,
+            "avg_transform_duration": transform_ms / 1e3,
+            "total_predict_duration_ms": self.predict_s * 1e3,
+            "total_transform_duration_ms": self.transform_s * 1e3,
+        }
+
+
+@dataclass(slots=True)
+class Service:
+    """One service. `number` is unique over the server's life; `spec.input` holds the creation's parameters."""
+
+    number: int
+    name: str
+    spec: ModelSpec
+    labels: tuple[str, ...]
+    output: Output = Output()
+    description: str = ""
+    mllib: str = ""
+    created_with: dict[str, Any] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=Statistics)
+    expectation: Expectation = field(default_factory=Expectation)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its answers come from no real model."""
+        return self.spec.engine == "simulated"
+
+    def describe(self) -> dict[str, Any]:
+        """DeepDetect's service object, with our facts under `dlserve`."""
+        stats = {"data_mem_test": self.expectation.weights_bytes} if self.expectation.weights_bytes else {}
+        return {
+            "name": self.name,
+            "description": self.description,
+            "mllib": self.mllib,
+            "mltype": "classification",
+            "type": "supervised",
+            "predict": True,
+            "training": False,
+            "repository": self.spec.folder,
+            "width": self.spec.input.width,
+            "height": self.spec.input.height,
+            "parameters": {
+                "input": {"connector": "image", **msgspec.to_builtins(self.spec.input)},
+                "mllib": {**self.created_with, "nclasses": self.spec.classes},
+                "output": {"best": self.output.best, "confidence_threshold": self.output.threshold},
+            },
+            "stats": stats,
+            "model_stats": stats,
+            "service_stats": self.statistics.as_deepdetect(),
+            "dlserve": {
+                "engine": self.spec.engine,
+                "architecture": self.spec.architecture,
+                "weights_bytes": self.expectation.weights_bytes,
+                "simulated": self.simulated,
+            },
+        }
+
+
+class Registry:
+    """Services by name; names are lower-cased, as in DeepDetect."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._services: dict[str, Service] = {}
+        self._reserved: set[str] = set()
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(list(self._services.values()))
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    def find(self, name: str) -> Service:
+        """The service of that name. Raises ServiceNotFoundError."""
+        try:
+            return self._services[name]
+        except KeyError:
+            pass
+        try:
+            return self._services[name.lower()]
+        except KeyError:
+            raise ServiceNotFoundError(f"there is no service {name!r:.80}; GET /info lists them") from None
+
+    def by_number(self, number: int) -> Service | None:
+        """The service of that number, None if it was deleted."""
+        return next((service for service in self._services.values() if service.number == number), None)
+
+    def make(self, spec: ModelSpec, **more: Any) -> Service:
+        """A service that is not known under its name yet: see `add`. Raises RepositoryError for bad labels."""
+        labels = read_labels(Path(spec.folder) / spec.labels, spec.classes) if spec.labels else ()
+        service = Service(next(self._numbers), spec.name, spec, labels, mllib=more.pop("mllib", spec.engine), **more)
+        simulated_bytes = spec.parameters.get("bytes", 0)
+        service.expectation.weights_bytes = (
+            int(simulated_bytes) if service.simulated and isinstance(simulated_bytes, int) else spec.weights_bytes
+        )
+        return service
+
+    def check_free(self, name: str) -> None:
+        """Raises ServiceExistsError where the name is taken or being taken."""
+        if name.lower() in self._services:
+            raise ServiceExistsError(f"{name!r:.80}; delete it first, or choose another name")
+        if name.lower() in self._reserved:
+            raise ServiceExistsError(f"{name!r:.80} is being created by another call")
+
+    def reserve(self, name: str) -> None:
+        """Hold a name while its service is being made. Raises ServiceExistsError."""
+        self.check_free(name)
+        self._reserved.add(name)
+
+    def release(self, name: str) -> None:
+        """Give up a reservation."""
+        self._reserved.discard(name)
+
+    def add(self, service: Service) -> None:
+        """Make a service known under its name."""
+        self._services[service.name] = service
+
+    def remove(self, service: Service) -> None:
+        """Forget a service."""
+        self._services.pop(service.name, None)
+
+
+def from_folder(registry: Registry, models_dir: str) -> None:
+    """Make every model folder a service. Raises StartError naming the folder that cannot be read and the cure."""
+    if not models_dir:
+        return
+    try:
+        for spec in scan(Path(models_dir)):
+            registry.add(registry.make(spec))
+    except RepositoryError as exc:
+        raise StartError(str(exc)) from exc

@@ -1,0 +1,394 @@
+"""Starts, watches, restarts and drains the front end and the workers. It serves nothing itself.
+
+Its life is one loop of wait, signals, liveness: it waits on the children's processes (pidfds), their control channels
+and a socket that signals are written to. A child that ends is replaced; one that cannot start ends the start-up.
+"""
+
+import errno
+import logging
+import math
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+from dlmodels.errors import ModelError
+from dlmodels.repository import ModelSpec, scan
+
+from dlserve import logs
+from dlserve.config import MIB, Config
+from dlserve.control import STOP, Event, EventReader, line
+from dlserve.errors import StartError
+from dlserve.worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+"""Between restarts of a worker that keeps dying before it is ready; doubled from the first each time."""
+KILL_AFTER_S = 5.0
+"""How long a child that was told to stop may take beyond the drain."""
+SAME_STOP_S = 0.5
+"""Signals this close are one stop, sent to the process and to its group."""
+FRONT = -1
+
+
+class Child:
+    """One child process and the line to it."""
+
+    def __init__(self, number: int, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
+        self.number = number
+        self.process = process
+        self.channel = channel
+        self.events = EventReader(channel)
+        self.pidfd = os.pidfd_open(process.pid)
+        self.ready = False
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "front end" if self.number == FRONT else f"worker {self.number}"
+
+    def stop(self) -> None:
+        """Ask it to finish what it has and to exit."""
+        try:
+            self.channel.sendall(STOP)
+        except OSError:
+            log.debug("%s has gone already", self.name)
+
+    def close(self) -> None:
+        """Release what the supervisor holds of a child that has ended."""
+        os.close(self.pidfd)
+        self.channel.close()
+
+
+def describe_exit(code: int) -> str:
+    """An exit status in words; a negative one is the signal that ended the process."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name} (perhaps the kernel's out-of-memory killer)" if -code == signal.SIGKILL else name
+
+
+class Supervisor:
+    """One run of the server, from binding the port to the exit code."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._children: dict[int, Child] = {}
+        self._generations = [0] * len(config.workers)
+        self._failed_starts = [0] * len(config.workers)
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._folder = Path()
+        self._serving: set[int] = set()
+        """Workers that have been ready, in this start-up."""
+        self._up = False
+        self._stopped_at = -math.inf
+        self._exit_code: int | None = None
+        self._why = ""
+
+    # ---- the whole run
+
+    def run(self) -> int:
+        """Serve until stopped; the exit code. Raises StartError if it cannot start."""
+        logs.configure("supervisor", self._config.log_format)
+        specs = self._read_models()
+        self._http = self._bind()
+        self._folder = Path(tempfile.mkdtemp(prefix="dlserve-"))
+        try:
+            self._workers = self._listen_for_workers()
+            self._catch_signals()
+            self._announce(specs)
+            self._engines = tuple(sorted({spec.engine for spec in specs}))
+            self._start_front()
+            for number in range(len(self._config.workers)):
+                self._start_worker(number)
+            self._after(self._config.start_timeout_s, self._check_started)
+            while self._exit_code is None or self._children:
+                self._step()
+        finally:
+            for child in self._children.values():
+                child.process.kill()
+                child.process.wait()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._up and self._why:
+            raise StartError(self._why)
+        return self._exit_code
+
+    def _step(self) -> None:
+        now = perf_counter()
+        due = [timer for timer in self._timers if timer[0] <= now]
+        self._timers = [timer for timer in self._timers if timer[0] > now]
+        for _, action in due:
+            action()
+        wait_s = max(0.0, min((at for at, _ in self._timers), default=now + 3600) - perf_counter())
+        for key, _ in self._selector.select(wait_s):
+            key.data()
+
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        self._timers.append((perf_counter() + seconds, action))
+
+    # ---- starting
+
+    def _read_models(self) -> tuple[ModelSpec, ...]:
+        """The models folder, read here only to fail early and clearly; the front end reads it for itself."""
+        if not self._config.models_dir:
+            specs: tuple[ModelSpec, ...] = ()
+        else:
+            try:
+                specs = scan(Path(self._config.models_dir))
+            except ModelError as exc:
+                raise StartError(str(exc)) from exc
+        names = {spec.name for spec in specs}
+        for name in self._config.preload:
+            if name != "all" and name not in names:
+                raise StartError(
+                    f"--preload {name}: there is no such model; there are: {', '.join(sorted(names)) or 'none'}"
+                )
+        budget = min(worker.budget_bytes for worker in self._config.workers)
+        for spec in specs:
+            if spec.weights_bytes > budget:
+                raise StartError(
+                    f"not enough memory: model {spec.name} has {spec.weights_bytes / MIB:.0f} MiB of weights, a worker's "
+                    f"cache holds {budget / MIB:.0f} MiB; raise --cache-mb, use fewer --workers, or move the model away"
+                )
+        return specs
+
+    def _bind(self) -> socket.socket:
+        host, port = self._config.host, self._config.port
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise StartError(
+                    f"port {port} on {host} is taken by another program; stop it, or give another --port"
+                ) from exc
+            raise StartError(f"cannot listen on {host} port {port}: {exc.strerror}; change --host or --port") from exc
+        return listener
+
+    def _listen_for_workers(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(self._folder / "workers.sock"))
+        listener.listen(len(self._config.workers) * 2)
+        return listener
+
+    def _announce(self, specs: tuple[ModelSpec, ...]) -> None:
+        config = self._config
+        log.info("models: %s", ", ".join(spec.name for spec in specs) or "none")
+        if not specs:
+            log.info("the server starts empty; build a model with: dlmodels build squeezenet1_1")
+        for number, plan in enumerate(config.workers):
+            log.info(
+                "worker %d: %s, %d thread(s), up to %.0f MiB of weights",
+                number,
+                plan.device,
+                plan.threads,
+                plan.budget_bytes / MIB,
+            )
+        log.info(
+            "balancing: %s; batches up to %d images; queue: %d calls per worker",
+            config.balance,
+            config.max_batch,
+            config.limits.queue,
+        )
+
+    def _spawn(self, number: int, module: str, arguments: list[str], settings: msgspec.Struct, *fds: int) -> None:
+        ours, theirs = socket.socketpair()
+        threads = 1 if number == FRONT else self._config.workers[number].threads
+        process = subprocess.Popen(  # noqa: S603  our own modules
+            [sys.executable, "-m", module, "--fd", str(theirs.fileno()), *arguments],
+            pass_fds=(theirs.fileno(), *fds),
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # a Ctrl-C in the terminal reaches only the supervisor, which drains
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+        )
+        theirs.close()
+        child = Child(number, process, ours)
+        ours.sendall(line(settings))
+        self._children[number] = child
+        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._heard(child))
+
+    def _start_front(self) -> None:
+        http, workers = self._http.fileno(), self._workers.fileno()
+        arguments = ["--http-fd", str(http), "--workers-fd", str(workers)]
+        self._spawn(FRONT, "dlserve.front", arguments, self._config, http, workers)
+
+    def _start_worker(self, number: int) -> None:
+        config, plan = self._config, self._config.workers[number]
+        settings = WorkerSettings(
+            worker=number,
+            generation=self._generations[number],
+            device=plan.device,
+            threads=plan.threads,
+            decode_threads=plan.threads,
+            budget_bytes=plan.budget_bytes,
+            max_batch=config.max_batch,
+            max_pixels=config.limits.pixels,
+            max_images=config.limits.images,
+            max_body_bytes=config.limits.body_bytes,
+            front_socket=str(self._folder / "workers.sock"),
+            data_roots=config.data_roots,
+            engines=self._engines,
+            log_format=config.log_format,
+        )
+        self._spawn(number, "dlserve.worker", [], settings)
+
+    def _check_started(self) -> None:
+        if self._up or self._exit_code is not None:
+            return
+        waiting = [child.name for child in self._children.values() if child.number not in self._serving | {FRONT}]
+        self._give_up(
+            f"start-up took longer than {self._config.start_timeout_s:g} s, still waiting for "
+            f"{', '.join(waiting) or 'the front end'}; raise --start-timeout if the models are large"
+        )
+
+    def _give_up(self, why: str) -> None:
+        """End the start-up: everything is killed, `run` raises."""
+        self._why = self._why or why
+        self._exit_code = 1
+        for child in self._children.values():
+            child.process.kill()
+
+    # ---- what children do
+
+    def _heard(self, child: Child) -> None:
+        for event in child.events.read():
+            self._take(child, event)
+        if child.events.closed:  # it is about to end; if it does not, it can no longer be told to
+            self._selector.unregister(child.channel)
+            self._after(KILL_AFTER_S, lambda: child.process.kill() if child.process.returncode is None else None)
+
+    def _take(self, child: Child, event: Event) -> None:
+        match event.event:
+            case "ready":
+                child.ready = True
+                self._check_up()
+            case "failed":
+                if self._up:
+                    log.error("%s could not start: %s", child.name, event.message)
+                else:
+                    self._give_up(f"{child.name} could not start: {event.message}")
+            case "worker-ready":
+                self._serving.add(event.worker)
+                self._failed_starts[event.worker] = 0
+                if self._up:
+                    log.info("worker %d is back", event.worker)
+                self._check_up()
+            case "worker-failed":
+                if self._up:
+                    log.error("worker %d: %s", event.worker, event.message)
+                else:
+                    self._give_up(f"worker {event.worker} could not start: {event.message}")
+            case "stuck":
+                log.error("worker %d: %s; replacing it", event.worker, event.message)
+                if (stuck := self._children.get(event.worker)) is not None:
+                    stuck.process.kill()
+
+    def _check_up(self) -> None:
+        front = self._children.get(FRONT)
+        if self._up or front is None or not front.ready or len(self._serving) < len(self._config.workers):
+            return
+        self._up = True
+        host, port = self._http.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("ready: http://%s:%d (API: /docs, metrics: /metrics)", shown, port)
+
+    def _ended(self, child: Child) -> None:
+        code = child.process.wait()
+        if not child.events.closed:  # its last words may still be there
+            child.channel.setblocking(False)
+            self._heard(child)
+        self._selector.unregister(child.pidfd)
+        if not child.events.closed:
+            self._selector.unregister(child.channel)
+        child.close()
+        del self._children[child.number]
+        if self._exit_code is not None:
+            if code != 0:
+                self._exit_code = max(self._exit_code, int(child.number == FRONT))
+            if child.number == FRONT:
+                self._stop_workers()
+            elif FRONT in self._children:
+                self._restart(child.number)  # the front end still drains: its calls need every worker
+            return
+        if not self._up:
+            self._give_up(f"{child.name} died while starting: {describe_exit(code)}; see the log above")
+            return
+        log.error("%s died: %s; replacing it", child.name, describe_exit(code))
+        self._restart(child.number)
+
+    def _restart(self, number: int) -> None:
+        if number == FRONT:
+            self._start_front()
+            return
+        self._generations[number] += 1
+        failures = self._failed_starts[number]
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures) if failures else 0.0
+        self._failed_starts[number] += 1
+        self._after(pause_s, lambda: self._start_worker_again(number))
+
+    def _start_worker_again(self, number: int) -> None:
+        if self._exit_code is None or FRONT in self._children:
+            self._start_worker(number)
+
+    # ---- stopping
+
+    def _catch_signals(self) -> None:
+        """A handler only records: the number goes into a pipe that the loop reads."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno())
+        self._signal_sockets = (reader, writer)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(reader, selectors.EVENT_READ, lambda: self._signalled(reader))
+
+    def _signalled(self, reader: socket.socket) -> None:
+        stops = [number for number in reader.recv(64) if number in (signal.SIGINT, signal.SIGTERM)]
+        now = perf_counter()
+        if not stops or now - self._stopped_at < SAME_STOP_S:
+            return
+        if self._exit_code is None and self._up:
+            log.info("stopping: running requests are answered first (again to stop at once)")
+            self._drain()
+        else:
+            log.warning("stopping at once")
+            self._kill_all(1 if self._up else 0)
+        self._stopped_at = now
+
+    def _drain(self) -> None:
+        self._exit_code = 0
+        if FRONT in self._children:
+            self._children[FRONT].stop()
+        else:
+            self._stop_workers()
+        self._after(self._config.drain_timeout_s + KILL_AFTER_S, self._overdue)
+
+    def _stop_workers(self) -> None:
+        for child in self._children.values():
+            child.stop()
+
+    def _overdue(self) -> None:
+        if self._children:
+            log.error("not drained within --drain-timeout %g s; stopping at once", self._config.drain_timeout_s)
+            self._kill_all(1)
+
+    def _kill_all(self, code: int) -> None:
+        self._exit_code = code
+        self._timers.clear()
+        for child in self._children.values():
+            child.process.kill()

@@ -1,0 +1,74 @@
+"""Every job's one answer: which are still owed, and the sending of them."""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from dlserve.messages import Failure, Reply, frame
+from dlserve.worker.failures import is_expected, kind_of, message_of
+from dlserve.worker.service import Service
+from dlserve.worker.task import Task
+
+log = logging.getLogger(__name__)
+
+
+class Answers:
+    """The tasks that are owed an answer.
+
+    A task may be answered, failed and cancelled at once by different threads. Taking it out of the dict is atomic,
+    and only the thread that succeeds in it answers.
+    """
+
+    def __init__(self, send: Callable[..., None], on_closed_forgotten: Callable[[Service], None]) -> None:
+        self._send = send
+        self._on_closed_forgotten = on_closed_forgotten
+        self._open: dict[int, Task] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, task: Task) -> None:
+        """Owe this task an answer."""
+        self._open[task.job.id] = task
+
+    def find(self, job_id: int) -> Task | None:
+        """The task of that number, if its answer is owed."""
+        return self._open.get(job_id)
+
+    def owes(self, service: Service) -> bool:
+        """Whether a job of the service still waits for its answer."""
+        return any(task.service is service for task in list(self._open.values()))
+
+    def reply(self, replies: Iterable[tuple[Task, Reply]]) -> None:
+        """Answer tasks, with one call of the connection."""
+        frames = [frame(reply) for task, reply in replies if self._close(task)]
+        if frames:
+            self._send(*frames)
+
+    def fail(self, task: Task, exc: Exception) -> None:
+        """Answer a task with a failure, unless it has its answer; a defect's traceback goes to the log."""
+        if not self._close(task):
+            return
+        kind = kind_of(exc)
+        if not is_expected(exc):
+            log.error("job %d of model %s failed", task.job.id, task.service.spec.name, exc_info=exc)
+        elif kind in {"internal", "memory"}:
+            log.warning("job %d of model %s: %s", task.job.id, task.service.spec.name, exc)
+        self._send(frame(Failure(task.job.id, kind, message_of(exc))))
+
+    def cancel(self, task: Task) -> None:
+        """Answer a task that was dropped before it ran."""
+        if self._close(task):
+            self._send(frame(Failure(task.job.id, "cancelled", "dropped before it ran: its client had left")))
+
+    def abandon(self) -> None:
+        """The connection is lost, nobody waits: every task counts as answered."""
+        for task in list(self._open.values()):
+            self._close(task)
+
+    def _close(self, task: Task) -> bool:
+        if self._open.pop(task.job.id, None) is not task:
+            return False
+        task.answered = True
+        if task.service.forgotten:
+            self._on_closed_forgotten(task.service)
+        return True

@@ -1,0 +1,115 @@
+"""From items to a model's input, in a pool of threads: read, decode, resize, normalize."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+
+import cv2
+import numpy as np
+from dlmodels import images
+from dlmodels.errors import ImageError
+from numpy.typing import NDArray
+
+from dlserve.worker.failures import InputError
+from dlserve.worker.inputs import InputReader, Source, named
+from dlserve.worker.task import Task
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A task's images while they are being decoded."""
+
+    task: Task
+    sources: tuple[Source, ...]
+    began: float
+    left: int
+    planes: NDArray[np.float32] | None
+    """(n, channels, height, width), filled image by image; None if the model takes undecoded bytes."""
+    raw: list[bytes | memoryview]
+
+
+class DecodePool:
+    """Fills in tasks' inputs. An image that fails, fails its own task only."""
+
+    def __init__(
+        self,
+        reader: InputReader,
+        threads: int,
+        max_pixels: int,
+        on_ready: Callable[[Task], None],
+        on_failed: Callable[[Task, Exception], None],
+    ) -> None:
+        self._reader = reader
+        self._max_pixels = max_pixels
+        self._on_ready = on_ready
+        self._on_failed = on_failed
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._lock = threading.Lock()
+        cv2.setNumThreads(1)  # images are decoded side by side already
+
+    def submit(self, task: Task, decodes: bool) -> None:
+        """Begin with a task; `on_ready` or `on_failed` follows, in a thread of the pool.
+
+        `decodes` false: its inputs are read (and base64 undone), but handed on as bytes.
+        """
+        self._pool.submit(self._open, task, decodes)
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for what has."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _open(self, task: Task, decodes: bool) -> None:
+        if task.answered:
+            return
+        try:
+            began = perf_counter()
+            found = self._reader.sources(task.job.items, task.body)
+            count = task.images = len(found.images)
+            if found.expanded:
+                task.uris = tuple(source.uri for source in found.images)
+            planes = None
+            if decodes:
+                images.validate(task.spec)
+                planes = np.empty((count, *task.spec.shape), np.float32)
+            work = _Work(task, found.images, began, count, planes, [b""] * count)
+            for place in range(1, count):
+                self._pool.submit(self._decode, work, place)
+        except Exception as exc:  # noqa: BLE001  the edge of a job: whatever it is, it is answered
+            self._fail(task, exc)
+        else:
+            self._decode(work, 0)
+
+    def _decode(self, work: _Work, place: int) -> None:
+        task = work.task
+        if task.answered:
+            return
+        try:
+            source = work.sources[place]
+            data = self._reader.read(source)
+            if work.planes is None:
+                work.raw[place] = data
+            else:
+                self._decode_into(work.planes[place], data, source.uri, task)
+        except Exception as exc:  # noqa: BLE001  the edge of a job: whatever it is, it is answered
+            self._fail(task, exc)
+            return
+        with self._lock:
+            work.left -= 1
+            if work.left:
+                return
+        task.inputs = work.raw if work.planes is None else work.planes
+        task.decode_s = perf_counter() - work.began
+        self._on_ready(task)
+
+    def _decode_into(self, out: NDArray[np.float32], data: bytes | memoryview, uri: str, task: Task) -> None:
+        try:
+            image = images.decode(data, task.spec, self._max_pixels)
+        except ImageError as exc:
+            raise InputError(named(uri, exc)) from exc
+        images.normalize_into(image, task.spec, out)
+
+    def _fail(self, task: Task, exc: Exception) -> None:
+        if not task.answered:  # else its connection is lost or it is cancelled: nobody wants to know
+            self._on_failed(task, exc)

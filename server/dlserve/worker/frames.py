@@ -1,0 +1,143 @@
+"""A worker's connection to the front end: whole messages in, encoded messages out."""
+
+import logging
+import select
+import socket
+import threading
+from collections import deque
+
+import msgspec
+import numpy as np
+
+from dlserve.messages import HEADER, MAX_META_BYTES, ToWorker
+
+log = logging.getLogger(__name__)
+_AHEAD_BYTES = 4096
+"""Read at most this much before a frame's size is known: it is copied once more, the rest of a body never is."""
+_DISCARD_BYTES = 1 << 18
+SEND_BUFFER_BYTES = 1 << 20
+
+
+class ProtocolError(Exception):
+    """The other side sent what is no frame; nothing after it can be understood."""
+
+
+class FrameReader:
+    """Takes messages off the connection, in one thread."""
+
+    def __init__(self, connection: socket.socket, max_body_bytes: int) -> None:
+        self._connection = connection
+        self._max_body_bytes = max_body_bytes
+        self._ahead = memoryview(bytearray(_AHEAD_BYTES))
+        self._begin = self._end = 0
+        self._between_frames = True
+        self._decode = msgspec.msgpack.Decoder(ToWorker).decode
+
+    @property
+    def idle(self) -> bool:
+        """Nothing has come that was not handed out; to be asked from another thread."""
+        return self._between_frames and not select.select([self._connection], [], [], 0)[0]
+
+    def read(self) -> tuple[ToWorker, memoryview | None] | None:
+        """The next message and its body, in a buffer of its own; None when the connection has ended.
+
+        A body of more than `max_body_bytes` is read and thrown away: None stands in its place.
+        Raises ProtocolError, or OSError if the connection breaks.
+        """
+        if self._begin == self._end:
+            self._begin = self._end = 0
+            self._between_frames = True
+            received = self._connection.recv_into(self._ahead)
+            self._between_frames = False
+            if not received:
+                return None
+            self._end = received
+        self._look_ahead(HEADER.size)
+        meta_size, body_size = HEADER.unpack_from(self._ahead, self._begin)
+        self._begin += HEADER.size
+        if meta_size > MAX_META_BYTES:
+            raise ProtocolError(f"a message of {meta_size} bytes; at most {MAX_META_BYTES} are allowed")
+        try:
+            message = self._decode(self._meta(meta_size))
+        except msgspec.MsgspecError as exc:
+            raise ProtocolError(f"a message that is none of ours: {exc}") from exc
+        if body_size > self._max_body_bytes:
+            self._discard(body_size)
+            return message, None
+        return message, self._body(body_size)
+
+    def _look_ahead(self, size: int) -> None:
+        """Have at least `size` unread bytes in the look-ahead buffer; `size` must fit in it."""
+        if self._end - self._begin >= size:
+            return
+        unread = bytes(self._ahead[self._begin : self._end])
+        self._ahead[: len(unread)] = unread
+        self._begin, self._end = 0, len(unread)
+        while self._end < size:
+            received = self._connection.recv_into(self._ahead[self._end :])
+            if not received:
+                raise ConnectionResetError("the connection ended within a frame")
+            self._end += received
+
+    def _meta(self, size: int) -> memoryview:
+        if size > _AHEAD_BYTES:
+            return self._body(size)
+        self._look_ahead(size)
+        self._begin += size
+        return self._ahead[self._begin - size : self._begin]
+
+    def _body(self, size: int) -> memoryview:
+        body = np.empty(size, np.uint8).data  # not zeroed first, unlike a bytearray
+        have = min(size, self._end - self._begin)
+        body[:have] = self._ahead[self._begin : self._begin + have]
+        self._begin += have
+        while have < size:
+            received = self._connection.recv_into(body[have:], 0, socket.MSG_WAITALL)
+            if not received:
+                raise ConnectionResetError("the connection ended within a frame")
+            have += received
+        return body
+
+    def _discard(self, size: int) -> None:
+        have = min(size, self._end - self._begin)
+        self._begin += have
+        left = size - have
+        while left:
+            left -= len(self._body(min(left, _DISCARD_BYTES)))
+
+
+class FrameWriter:
+    """Puts frames on the connection, from any thread, in the order in which they were given.
+
+    Whoever finds the connection free sends all that is pending, in one call; the others only leave their frames.
+    A lost connection swallows what it is given: the reader will notice, and the front end asks elsewhere.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._pending: deque[bytes] = deque()
+        self._sending = threading.Lock()
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames now, or leave them to the thread that is sending."""
+        self._pending.extend(frames)
+        # Looked at again after each release: a frame that came while we were sending has nobody else.
+        while self._pending and self._sending.acquire(blocking=False):
+            try:
+                self._send_pending()
+            finally:
+                self._sending.release()
+
+    def flush(self) -> None:
+        """Return when everything given so far has been handed to the kernel."""
+        with self._sending:
+            self._send_pending()
+
+    def _send_pending(self) -> None:
+        frames = [self._pending.popleft() for _ in range(len(self._pending))]
+        if not frames:
+            return
+        try:
+            self._connection.sendall(frames[0] if len(frames) == 1 else b"".join(frames))
+        except OSError as exc:
+            log.debug("an answer was lost with the connection: %s", exc)

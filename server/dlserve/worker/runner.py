@@ -1,0 +1,99 @@
+"""A batch on the device: as cold as asked, weights there, forward, top classes, answers."""
+
+import logging
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+from dlmodels.engines.base import Batch
+from dlmodels.errors import ForwardError
+
+from dlserve.messages import Reply, Stages
+from dlserve.worker.answers import Answers
+from dlserve.worker.cache import ModelCache, Resident
+from dlserve.worker.classes import best_classes
+from dlserve.worker.forward import forward
+from dlserve.worker.task import Task
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs batches, one at a time: whoever calls it has the device to itself."""
+
+    def __init__(self, cache: ModelCache, answers: Answers) -> None:
+        self._cache = cache
+        self._answers = answers
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Answer every task of a batch, with a reply or a failure. Never raises."""
+        service = tasks[0].service
+        try:
+            began = perf_counter()
+            if tasks[0].alone:
+                self._cache.demote(service.number)
+            demote_s = perf_counter() - began
+            with self._cache.use(service.number) as resident:
+                try:
+                    self._forward(tasks, resident, demote_s)
+                except ForwardError as exc:
+                    self._one_by_one(tasks, resident, demote_s, exc)
+        except Exception as exc:  # noqa: BLE001  the edge of a batch: whatever it is, its tasks are answered
+            for task in tasks:
+                self._answers.fail(task, exc)
+
+    def _one_by_one(self, tasks: Sequence[Task], resident: Resident, demote_s: float, exc: ForwardError) -> None:
+        """One input has failed the batch: run each task by itself, so that it fails no other."""
+        if len(tasks) == 1:
+            self._answers.fail(tasks[0], exc)
+            return
+        log.warning(
+            "model %s: a batch of %d jobs failed (%s): running each alone", resident.model.spec.name, len(tasks), exc
+        )
+        for task in tasks:
+            try:
+                self._forward([task], resident, demote_s)
+            except Exception as alone:  # noqa: BLE001  the edge of a job: whatever it is, it is answered
+                self._answers.fail(task, alone)
+
+    def _forward(self, tasks: Sequence[Task], resident: Resident, demote_s: float) -> None:
+        """Run tasks as one batch and reply to them. If this raises, none has been answered."""
+        inputs = _together(tasks)
+        began = perf_counter()
+        probabilities, largest = forward(resident.model, inputs)
+        ended = perf_counter()
+        tasks[0].service.forward_s = ended - began
+        replies: list[tuple[Task, Reply]] = []
+        row = 0
+        for task in tasks:
+            rows = probabilities[row : row + task.images]
+            row += task.images
+            job = task.job
+            try:
+                predictions = tuple([best_classes(one, job.best, job.threshold) for one in rows])
+            except ForwardError as exc:
+                self._answers.fail(task, exc)
+                continue
+            stages = _stages(task, demote_s, resident.load_s, began, ended)
+            replies.append((task, Reply(job.id, predictions, task.uris, resident.found, largest, stages)))
+        self._answers.reply(replies)
+
+
+def _together(tasks: Sequence[Task]) -> Batch:
+    """The tasks' inputs as one batch; they share a key, so all are planes of one shape or all are bytes."""
+    if len(tasks) == 1:
+        return tasks[0].inputs
+    planes = [task.inputs for task in tasks if isinstance(task.inputs, np.ndarray)]
+    if planes:
+        return np.concatenate(planes)
+    return [data for task in tasks for data in task.inputs if not isinstance(data, np.ndarray)]
+
+
+def _stages(task: Task, demote_s: float, load_s: float, began: float, ended: float) -> Stages:
+    """Where the task's time went. Whatever is not named otherwise is `queue`: waiting, and being put into a batch."""
+    load_s += task.prepare_s
+    forward_s = ended - began
+    replied = perf_counter()
+    post_s = replied - ended
+    queue_s = (replied - task.received) - (task.decode_s + demote_s + load_s + forward_s + post_s)
+    return Stages(task.received, task.decode_s, queue_s, demote_s, load_s, forward_s, post_s, replied)

@@ -1,0 +1,24 @@
+"""A service as its worker knows it."""
+
+import math
+from dataclasses import dataclass
+
+from dlmodels.engines.base import Model
+from dlmodels.spec import ModelSpec
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """What was defined, and what has become of it here. `number` is the front end's."""
+
+    number: int
+    spec: ModelSpec
+    model: Model | None = None
+    """The skeleton, once prepared."""
+    forgotten: bool = False
+    """Deleted: its model goes when its last job is answered."""
+    forward_s: float = math.inf
+    """What its latest forward took; says whether the next is worth handing to another thread."""
+    failure: Exception | None = None
+    """Why preparing it failed the last time, at `failed_at`."""
+    failed_at: float = -math.inf

@@ -1,0 +1,43 @@
+"""All that a worker is told when it starts: one line of JSON from its supervisor."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Bytes = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One worker's frozen settings; each is set by the supervisor, from its own Config."""
+
+    worker: Annotated[int, msgspec.Meta(ge=0)]
+    """Its number, 0 to N-1."""
+    generation: Annotated[int, msgspec.Meta(ge=0)]
+    """How often this worker was restarted."""
+    device: Annotated[str, msgspec.Meta(pattern=r"^(cpu|cuda:\d+)$")]
+    threads: Count
+    """CPU threads that an engine may compute with."""
+    decode_threads: Count
+    """Threads that decode images, beside the one that runs models."""
+    budget_bytes: Bytes
+    """What the weights on the device may take in all."""
+    max_batch: Count
+    max_pixels: Count
+    """Of one image, known from its header before it is decoded."""
+    max_images: Count
+    """Of one call, after directories are expanded."""
+    max_body_bytes: Count
+    """Of one call's body, and of each file that it names."""
+    front_socket: str
+    """Path of the Unix socket on which the front end listens."""
+    data_roots: tuple[str, ...]
+    """Absolute folders; only files below one of them are read for a call."""
+    engines: tuple[str, ...]
+    """Engines to start before the worker says it is ready; the others start when first needed."""
+    log_format: Literal["text", "json"]
+
+
+def parse_settings(line: bytes) -> WorkerSettings:
+    """The settings in one line of JSON. Raises msgspec.ValidationError or DecodeError naming the field."""
+    return msgspec.json.decode(line, type=WorkerSettings)

@@ -1,0 +1,58 @@
+"""A job inside the worker, from its frame to its answer."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from dlmodels.engines.base import Batch
+from dlmodels.images import InputSpec
+
+from dlserve.messages import Job
+from dlserve.worker.service import Service
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One job and what has been done for it. Handed from thread to thread, held by one at a time."""
+
+    job: Job
+    service: Service
+    body: memoryview
+    """The items' bytes, one after the other."""
+    received: float
+    """When its frame was complete."""
+    arrival: int
+    """Its place in the order of arrival."""
+    spec: InputSpec
+    """What its images become: its own, else the service's."""
+    key: Hashable
+    """Tasks of one key may run in one batch."""
+    alone: bool
+    """It asked for a colder start, so its load is its own."""
+    images: int
+    """Known for certain when directories have been expanded."""
+    inputs: Batch = ()
+    """What the model is handed, once ready."""
+    uris: tuple[str, ...] | None = None
+    """One per image, where a directory was expanded."""
+    begun: bool = False
+    """Its batch runs: too late to cancel."""
+    answered: bool = False
+    decode_s: float = 0.0
+    prepare_s: float = 0.0
+    """Waiting for the model's skeleton, the first time that it is needed; counted as load."""
+
+
+def make_task(job: Job, service: Service, body: memoryview, received: float, arrival: int) -> Task:
+    """A task as it arrives."""
+    spec = service.spec.input if job.input is None else job.input
+    return Task(
+        job=job,
+        service=service,
+        body=body,
+        received=received,
+        arrival=arrival,
+        spec=spec,
+        key=(service.number, spec),
+        alone=job.cache in {"host", "disk"},
+        images=len(job.items),
+    )

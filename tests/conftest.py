@@ -1,0 +1,135 @@
+"""What every room's tests share: real servers in processes of their own, and a small repository of real models."""
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+DEADLINE_S = 120.0
+"""How long anything that must happen may take; far above what it takes, so that a slow machine fails no test."""
+COMMANDS = Path(sys.executable).parent
+SMALL_NETWORKS = ("mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1")
+
+
+class Server:
+    """A real dlserve, started as people start it, on a free port."""
+
+    def __init__(self, *options: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [COMMANDS / "dlserve", "--port", "0", *options],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env=os.environ | (env or {}),
+        )
+        self.log: list[str] = []
+        self._news: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = ""
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._news.put(line)
+        self._news.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line of the log, from here on, that matches. Fails the test if the server ends first."""
+        while True:
+            line = self._news.get(timeout=DEADLINE_S)
+            if line is None:
+                pytest.fail(f"the server ended without a line like {pattern!r}:\n{''.join(self.log)}")
+            self.log.append(line)
+            if found := re.search(pattern, line):
+                return found
+
+    def wait_ready(self) -> "Server":
+        """Return once every worker takes requests."""
+        self.url = self.wait_for(r"ready: (http://\S+)")[1]
+        return self
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client of this server."""
+        return httpx.Client(base_url=self.url, timeout=DEADLINE_S, trust_env=False, **options)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait for the process to end by itself; the exit code."""
+        try:
+            code = self.process.wait(DEADLINE_S)
+        finally:
+            self.process.kill()
+        self._reader.join(DEADLINE_S)
+        while (line := self._news.get()) is not None:
+            self.log.append(line)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Start servers that end with the test."""
+    servers: list[Server] = []
+
+    def start(*options: str, **more: Any) -> Server:
+        servers.append(Server(*options, **more))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.returncode is None:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small networks with seeded random weights, built as people build them."""
+    folder = tmp_path_factory.mktemp("repository")
+    subprocess.run(
+        [COMMANDS / "dlmodels", "build", *SMALL_NETWORKS, "--repository", str(folder)],
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE_S,
+    )
+    return folder
+
+
+def simulated(client: httpx.Client, name: str, **profile: Any) -> None:
+    """Create a service of the simulated engine."""
+    answer = client.put(f"/services/{name}", json={"mllib": "simulated", "parameters": {"mllib": profile}})
+    assert answer.status_code == 201, answer.text
+
+
+def sample(client: httpx.Client, metric: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels."""
+    total = 0.0
+    for line in client.get("/metrics").text.splitlines():
+        if match := re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line):
+            found = dict(re.findall(r'(\w+)="([^"]*)"', match[2] or ""))
+            if match[1] == metric and all(found.get(key) == value for key, value in labels.items()):
+                total += float(match[3])
+    return total
+
+
+def status_of(answer: httpx.Response) -> dict[str, Any]:
+    """DeepDetect's status object, checked against the HTTP status."""
+    status: dict[str, Any] = json.loads(answer.text)["status"]
+    assert status["code"] == answer.status_code
+    return status

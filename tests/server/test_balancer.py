@@ -1,0 +1,70 @@
+"""The policies, by tables: no server, no clock."""
+
+from collections import Counter
+
+import pytest
+from dlserve.front.balancer import Expectation, Request, WorkerView, policy
+
+ONE, TWO = 1, 2
+
+
+def request(cache: str | None = None, forward_s: float = 0.01, load_s: float = 0.1) -> Request:
+    return Request(ONE, 1, cache, forward_s, load_s)  # type: ignore[arg-type]
+
+
+def worker(index: int, in_flight: int = 0, work_s: float = 0.0, holds: tuple[int, ...] = ()) -> WorkerView:
+    return WorkerView(index, in_flight, work_s, dict.fromkeys(holds, "warm"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "asked", "chosen"),
+    [
+        ([worker(0), worker(1, holds=(ONE,))], request(), 1),  # idle both: the one that holds the weights
+        ([worker(0, 1, 0.05), worker(1)], request(), 1),  # none holds them: the one with less work
+        ([worker(0), worker(1, 1, 0.05, (ONE,))], request(), 1),  # waiting is cheaper than loading
+        ([worker(0), worker(1, 3, 0.15, (ONE,))], request(), 0),  # the queue costs more than a load: replicate
+        ([worker(0), worker(1, 1, 0.05, (ONE,))], request(cache="disk"), 0),  # it must load anyway
+        ([worker(0, holds=(TWO,)), worker(1, holds=(ONE,))], request(cache="warm"), 1),
+        ([worker(0, 2, 0.0, (ONE,)), worker(1, 1, 0.0, (ONE,))], request(), 1),  # equal work: fewer calls
+    ],
+)
+def test_predicted_chooses_who_would_finish_first(workers: list[WorkerView], asked: Request, chosen: int) -> None:
+    assert policy("predicted", 0)(asked, workers, 8) == chosen
+
+
+@pytest.mark.parametrize("name", ["predicted", "least-loaded", "round-robin", "random"])
+def test_equal_idle_workers_share_the_work(name: str) -> None:
+    choose = policy(name, 7)
+    workers = [worker(index) for index in range(4)]
+    counts = Counter(choose(request(), workers, 8) for _ in range(400))
+    assert set(counts) == {0, 1, 2, 3}
+    assert max(counts.values()) <= (150 if name == "random" else 100)
+
+
+@pytest.mark.parametrize("name", ["predicted", "least-loaded", "round-robin", "random"])
+def test_a_full_queue_is_never_chosen_and_all_full_is_none(name: str) -> None:
+    choose = policy(name, 7)
+    assert {choose(request(), [worker(0, 8), worker(1, 7), worker(2, 8)], 8) for _ in range(20)} == {1}
+    assert choose(request(), [worker(0, 8), worker(1, 9)], 8) is None
+
+
+def test_least_loaded_counts_calls() -> None:
+    assert policy("least-loaded", 0)(request(), [worker(0, 2), worker(1, 1, 9.0), worker(2, 3)], 8) == 1
+
+
+def test_the_random_policy_repeats_itself_for_a_seed() -> None:
+    workers = [worker(index) for index in range(8)]
+    draws = [[policy("random", seed)(request(), workers, 8)] for seed in (5, 5)]
+    assert draws[0] == draws[1]
+    first, second = policy("random", 5), policy("random", 5)
+    assert [first(request(), workers, 8) for _ in range(50)] == [second(request(), workers, 8) for _ in range(50)]
+
+
+def test_expectations_follow_what_replies_report() -> None:
+    expected = Expectation(weights_bytes=500_000_000)
+    assert expected.expected_load_s() == pytest.approx(0.5)  # by its bytes, before one was seen
+    expected.learn_load(0.2)
+    expected.learn_load(0.3)
+    assert expected.expected_load_s() == pytest.approx(0.8 * 0.2 + 0.2 * 0.3)
+    expected.learn_forward(0.08, batch_size=4)
+    assert expected.forward_s(3) == pytest.approx(0.06)

@@ -1,0 +1,105 @@
+"""The batcher, as tables: what waits -> the batches that come out of it."""
+
+import random
+from dataclasses import dataclass
+
+import pytest
+from dlserve.worker.batcher import Batcher
+
+
+@dataclass(frozen=True)
+class Waits:
+    """A job as the batcher sees it."""
+
+    arrival: int
+    key: str
+    images: int = 1
+    alone: bool = False
+
+
+def batches(batcher: Batcher[Waits]) -> list[list[int]]:
+    """Every batch in turn, as arrival numbers."""
+    out = []
+    while batch := batcher.take():
+        out.append([job.arrival for job in batch])
+    return out
+
+
+@pytest.mark.parametrize(
+    ("waiting", "expected"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param([(0, "a")], [[0]], id="one job does not wait for company"),
+        pytest.param([(0, "a"), (1, "a"), (2, "a")], [[0, 1, 2]], id="one key runs together"),
+        pytest.param([(0, "a"), (1, "b"), (2, "a")], [[0, 2], [1]], id="what waits for the same key joins"),
+        pytest.param([(0, "b"), (1, "a"), (2, "b")], [[0, 2], [1]], id="the oldest job's key goes first"),
+        pytest.param([(i, "a") for i in range(6)], [[0, 1, 2, 3], [4, 5]], id="at most max_batch images"),
+        pytest.param([(0, "a", 3), (1, "a", 2), (2, "a", 1)], [[0], [1, 2]], id="a job is never split nor overtaken"),
+        pytest.param([(0, "a", 9), (1, "a")], [[0], [1]], id="a job above max_batch runs alone"),
+        pytest.param([(0, "a"), (1, "a", 9)], [[0], [1]], id="and joins nobody"),
+        pytest.param([(2, "a"), (0, "a"), (1, "b")], [[0, 2], [1]], id="ready out of order, run in order of arrival"),
+        pytest.param(
+            [(0, "a", 1, True), (1, "a"), (2, "a")], [[0], [1, 2]], id="a colder start runs alone, in its turn"
+        ),
+        pytest.param([(0, "a"), (1, "a", 1, True), (2, "a")], [[0, 2], [1]], id="a colder start lets others join"),
+        pytest.param(
+            [(0, "a", 1, True), (1, "a", 1, True), (2, "b")], [[0], [1], [2]], id="each colder start has its own batch"
+        ),
+        pytest.param(
+            [(0, "a"), (1, "b", 1, True), (2, "b"), (3, "a")], [[0, 3], [1], [2]], id="keys take turns by their oldest"
+        ),
+    ],
+)
+def test_batches_follow_the_table(waiting: list[tuple[int, str, int, bool]], expected: list[list[int]]) -> None:
+    batcher: Batcher[Waits] = Batcher(max_batch=4)
+    for job in waiting:
+        batcher.add(Waits(*job))
+    assert len(batcher) == len(waiting)
+    assert batches(batcher) == expected
+    assert len(batcher) == 0
+
+
+def test_no_job_is_passed_over_for_ever_by_a_busier_key() -> None:
+    batcher: Batcher[Waits] = Batcher(max_batch=2)
+    batcher.add(Waits(0, "rare"))
+    taken = []
+    for arrival in range(1, 20):
+        batcher.add(Waits(arrival, "hot"))
+        batcher.add(Waits(arrival + 100, "hot"))
+        taken.append([job.key for job in batcher.take()])
+    assert taken[0] == ["rare"]
+
+
+def test_a_discarded_job_never_runs() -> None:
+    batcher: Batcher[Waits] = Batcher(max_batch=4)
+    first, second, other = Waits(0, "a"), Waits(1, "a"), Waits(2, "b")
+    for job in (first, second, other):
+        batcher.add(job)
+    assert batcher.discard(first)
+    assert batcher.discard(other)
+    assert not batcher.discard(other)
+    assert not batcher.discard(Waits(1, "a")), "an equal job is not the same job"
+    assert batches(batcher) == [[1]]
+
+
+def test_many_random_jobs_each_run_once_within_the_limit() -> None:
+    draws = random.Random(7)
+    batcher: Batcher[Waits] = Batcher(max_batch=8)
+    jobs = [Waits(i, draws.choice("abc"), draws.randint(1, 10), draws.random() < 0.1) for i in range(500)]
+    seen: list[int] = []
+    for job in draws.sample(jobs, len(jobs)):
+        batcher.add(job)
+        if draws.random() < 0.3:
+            seen += check(batcher.take())
+    while batch := batcher.take():
+        seen += check(batch)
+    assert sorted(seen) == list(range(500))
+
+
+def check(batch: list[Waits]) -> list[int]:
+    """Assert that a batch keeps the rules; its arrival numbers."""
+    assert len({job.key for job in batch}) == 1
+    assert len(batch) == 1 or (sum(job.images for job in batch) <= 8 and not any(job.alone for job in batch))
+    arrivals = [job.arrival for job in batch]
+    assert arrivals == sorted(arrivals)
+    return arrivals

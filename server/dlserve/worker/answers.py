@@ -1,7 +1,7 @@
 """Every job's one answer: which are still owed, and the sending of them."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from dlserve.messages import Failure, Reply, frame
 from dlserve.worker.failures import is_expected, kind_of, message_of
@@ -45,15 +45,25 @@ class Answers:
             self._send(*frames)
 
     def fail(self, task: Task, exc: Exception) -> None:
-        """Answer a task with a failure, unless it has its answer; a defect's traceback goes to the log."""
-        if not self._close(task):
+        """Answer a task with a failure, unless it has its answer."""
+        self.fail_all((task,), exc)
+
+    def fail_all(self, tasks: Sequence[Task], exc: Exception) -> None:
+        """Answer those of a batch that are open yet with a failure; a defect's traceback goes to the log."""
+        failed = [task for task in tasks if self._close(task)]
+        if not failed:
             return
-        kind = kind_of(exc)
-        if not is_expected(exc):
-            log.error("job %d of model %s failed", task.job.id, task.service.spec.name, exc_info=exc)
-        elif kind in {"internal", "memory"}:
-            log.warning("job %d of model %s: %s", task.job.id, task.service.spec.name, exc)
-        self._send(frame(Failure(task.job.id, kind, message_of(exc))))
+        kind, message = kind_of(exc), message_of(exc)
+        if kind not in {"input", "request"}:
+            log.log(
+                logging.WARNING if is_expected(exc) else logging.ERROR,
+                "model %s: %d job(s) failed: %s",
+                failed[0].service.spec.name,
+                len(failed),
+                exc,
+                exc_info=None if is_expected(exc) else exc,
+            )
+        self._send(*[frame(Failure(task.job.id, kind, message)) for task in failed])
 
     def cancel(self, task: Task) -> None:
         """Answer a task that was dropped before it ran."""

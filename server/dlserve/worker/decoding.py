@@ -16,6 +16,8 @@ from dlserve.worker.failures import InputError
 from dlserve.worker.inputs import InputReader, Source, named
 from dlserve.worker.task import Task
 
+_NOTHING = memoryview(b"")
+
 
 @dataclass(slots=True, eq=False)
 class _Work:
@@ -100,6 +102,7 @@ class DecodePool:
             if work.left:
                 return
         task.inputs = work.raw if work.planes is None else work.planes
+        task.body = _NOTHING  # what was decoded need not wait for its turn too
         task.decode_s = perf_counter() - work.began
         self._on_ready(task)
 

@@ -13,6 +13,7 @@ from dlserve.worker.answers import Answers
 from dlserve.worker.cache import ModelCache, Resident
 from dlserve.worker.classes import best_classes
 from dlserve.worker.forward import forward
+from dlserve.worker.service import Service
 from dlserve.worker.task import Task
 
 log = logging.getLogger(__name__)
@@ -29,18 +30,20 @@ class Runner:
         """Answer every task of a batch, with a reply or a failure. Never raises."""
         service = tasks[0].service
         try:
-            began = perf_counter()
-            if tasks[0].alone:
-                self._cache.demote(service.number)
-            demote_s = perf_counter() - began
+            demote_s = self._demote(service) if tasks[0].alone else 0.0
             with self._cache.use(service.number) as resident:
                 try:
                     self._forward(tasks, resident, demote_s)
                 except ForwardError as exc:
                     self._one_by_one(tasks, resident, demote_s, exc)
         except Exception as exc:  # noqa: BLE001  the edge of a batch: whatever it is, its tasks are answered
-            for task in tasks:
-                self._answers.fail(task, exc)
+            self._answers.fail_all(tasks, exc)
+
+    def _demote(self, service: Service) -> float:
+        """Make the model as cold as a job asked, outside of what is measured; the seconds it took."""
+        began = perf_counter()
+        self._cache.demote(service.number)
+        return perf_counter() - began
 
     def _one_by_one(self, tasks: Sequence[Task], resident: Resident, demote_s: float, exc: ForwardError) -> None:
         """One input has failed the batch: run each task by itself, so that it fails no other."""

@@ -2,43 +2,13 @@
 
 import random
 import threading
-from collections.abc import Callable
 
-import numpy as np
 import pytest
-from dlmodels.engines.base import Batch, Model
 from dlmodels.errors import LoadError, OutOfMemoryError
-from dlmodels.spec import ModelSpec
 from dlserve.messages import Evicted, Loaded
 from dlserve.worker.cache import CannotFitError, ModelCache
-from numpy.typing import NDArray
 
-
-class Weights(Model):
-    """A model of a given size; `before_load` may raise or wait."""
-
-    def __init__(self, name: str, size: int, before_load: Callable[[], None] | None = None) -> None:
-        super().__init__(ModelSpec(name, "test"))
-        self.size = size
-        self.before_load = before_load
-        self.loads = 0
-        self.loaded = False
-
-    @property
-    def weights_bytes(self) -> int:
-        return self.size
-
-    def load(self) -> None:
-        self.loads += 1
-        self.loaded = True  # so that a failing load has something to give back
-        if self.before_load is not None:
-            self.before_load()
-
-    def unload(self) -> None:
-        self.loaded = False
-
-    def run(self, batch: Batch) -> NDArray[np.float32]:
-        raise NotImplementedError
+from tests.server.worker.conftest import Weights
 
 
 class Shelf:

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import cast
 
 import msgspec
 import pytest
@@ -139,6 +140,29 @@ def test_frames_of_many_threads_arrive_whole_and_in_each_thread_s_order(
     for number in range(threads):
         own = [i for i in ids if i // per_thread == number]
         assert own == sorted(own)
+
+
+class Overtaken:
+    """A connection on which another thread sends a frame while the first one is being sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.writer = FrameWriter(cast("socket.socket", self))
+
+    def sendall(self, data: bytes) -> None:
+        """As of a socket."""
+        self.sent.append(data)
+        if len(self.sent) == 1:
+            other = threading.Thread(target=self.writer.send, args=(b"second", b"third"))
+            other.start()
+            other.join(30)
+            assert not other.is_alive(), "nobody waits for the connection"
+
+
+def test_what_comes_while_another_thread_sends_is_sent_by_that_one_in_one_piece() -> None:
+    connection = Overtaken()
+    connection.writer.send(b"first")
+    assert connection.sent == [b"first", b"secondthird"]
 
 
 def test_a_lost_connection_swallows_what_is_sent(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -1,6 +1,7 @@
 """Batches through a model that fails on demand: who gets which answer."""
 
 from collections.abc import Callable
+from time import perf_counter
 
 import msgspec
 import numpy as np
@@ -68,6 +69,7 @@ class Bench:
 
     def run(self, *jobs: list[bytes], best: int = 1) -> list[ToFront]:
         """Run jobs, each a list of inputs, as one batch; their answers by job number."""
+        self.sent.clear()
         tasks: list[Task] = []
         for number, inputs in enumerate(jobs):
             items = tuple(Item("bytes", len(data), str(place)) for place, data in enumerate(inputs))
@@ -122,6 +124,23 @@ def test_each_job_of_a_batch_gets_its_own_rows() -> None:
     assert all(isinstance(answer, Reply) and answer.batch_size == 6 for answer in answers)
 
 
+def test_the_stages_of_a_job_add_up_and_count_its_wait_for_the_skeleton_as_load() -> None:
+    bench = Bench(Picky(fine))
+    job = Job(0, 1, (Item("bytes", 1, "0"),), None, "disk", 1, 0.0, 0.0)
+    task = make_task(job, bench.service, memoryview(b""), perf_counter() - 10.0, 0)
+    task.inputs, task.prepare_s, task.decode_s = [b"\1"], 3.0, 2.0
+    bench.answers.open(task)
+    bench.runner.run([task])
+    reply = bench.sent[-1]
+    assert isinstance(reply, Reply)
+    stages = reply.stages
+    assert stages.decode == 2.0
+    assert stages.load > 3.0
+    assert stages.queue > 5.0
+    parts = (stages.decode, stages.queue, stages.demote, stages.load, stages.forward, stages.post)
+    assert sum(parts) == pytest.approx(stages.replied - stages.received, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("room", "parts", "largest"),
     [(7, [7], 7), (6, [7, 4, 3], 4), (3, [7, 4, 2, 2, 2, 1], 2), (1, [7, 4, 2, 1, 1, 1, 1, 1, 1, 1], 1)],
@@ -164,7 +183,7 @@ def test_a_defect_answers_every_job_and_is_logged_with_its_traceback(caplog: pyt
     answers = bench.run([b"\1bug"], [b"\2"])
     assert [a.failure for a in answers if isinstance(a, Failure)] == ["internal", "internal"]
     assert all(isinstance(a, Failure) and "ZeroDivisionError: oops" in a.message for a in answers)
-    assert "Traceback" in caplog.text
+    assert caplog.text.count("Traceback") == 1
     assert top(bench.run([b"\1"])[0]) == [1], "and the next batch runs"
 
 

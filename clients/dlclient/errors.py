@@ -1,0 +1,41 @@
+"""What can go wrong between this client, a server and the result files.
+
+    ClientError
+    ├── ConnectionFailedError  nothing listens there, the name is unknown, or the connection broke before an answer came
+    ├── RequestTimeoutError    no complete answer within the client's time limit
+    ├── ServerError            the server answered that it could not do it; has status, dd_code, dd_msg
+    ├── BadAnswerError         an answer that is not what the API promises (no JSON, a field missing)
+    └── ResultError            a result folder or a file in it cannot be read
+
+Each message names the thing and says what to do next.
+"""
+
+
+class ClientError(Exception):
+    """Any failure that a caller of dlclient can do something about."""
+
+
+class ConnectionFailedError(ClientError):
+    """Nothing listens there, the name is unknown, or the connection broke before an answer came."""
+
+
+class RequestTimeoutError(ClientError):
+    """No complete answer within the client's time limit; the server may still be working on it."""
+
+
+class ServerError(ClientError):
+    """The server answered with an error: HTTP `status`, DeepDetect's `dd_code` and `dd_msg` where it gave them."""
+
+    def __init__(self, message: str, *, status: int, dd_code: int | None, dd_msg: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.dd_code = dd_code
+        self.dd_msg = dd_msg
+
+
+class BadAnswerError(ClientError):
+    """An answer that is not what the API promises."""
+
+
+class ResultError(ClientError):
+    """A result folder or a file in it cannot be read."""

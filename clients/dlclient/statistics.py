@@ -1,0 +1,140 @@
+"""What the figures of a run mean: percentiles, the sample rule, and summaries of records. Pure functions.
+
+A percentile is the nearest rank of all samples: the smallest sample that at least that fraction of them do not exceed
+(numpy calls it "inverted_cdf"). It is always a value that was measured, never one between two. It is given only where
+there are enough samples for it to mean something; the floors are in PERCENTILE_FLOORS.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from dlclient.results import Latency, Phase, Record, Summary
+
+PERCENTILE_FLOORS: Mapping[float, int] = {0.5: 12, 0.9: 64, 0.99: 662, 0.999: 6636}
+"""Fraction -> the fewest samples it may be computed from. From p90 on: the fewest for which MLPerf's early stopping can
+confirm the percentile with 99 % confidence after dropping one sample (0.9**64 + 64 * 0.1 * 0.9**63 < 0.01)."""
+
+
+def nearest_rank(ordered: Sequence[float], fraction: float) -> float:
+    """The percentile of samples in ascending order, by nearest rank. `fraction` in (0, 1]."""
+    if not ordered:
+        raise ValueError("no samples")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"a fraction above 0 and up to 1 is needed, not {fraction}")
+    # 0.99 * 700 is 693.0000000000001 in floating point: without the allowance the rank would be one too high
+    return ordered[math.ceil(fraction * len(ordered) - 1e-9) - 1]
+
+
+def percentile(ordered: Sequence[float], fraction: float) -> float | None:
+    """Like nearest_rank, but None where the sample rule forbids it."""
+    if len(ordered) < PERCENTILE_FLOORS[fraction]:
+        return None
+    return nearest_rank(ordered, fraction)
+
+
+def latency(samples_s: Iterable[float]) -> Latency:
+    """Mean and percentiles of latencies in seconds."""
+    ordered = sorted(samples_s)
+    return Latency(
+        mean=mean(ordered),
+        p50=percentile(ordered, 0.5),
+        p90=percentile(ordered, 0.9),
+        p99=percentile(ordered, 0.99),
+    )
+
+
+def mean(samples: Sequence[float]) -> float | None:
+    """Arithmetic mean; None of nothing."""
+    return math.fsum(samples) / len(samples) if samples else None
+
+
+def temperatures(records: Iterable[Record]) -> dict[str, int]:
+    """Good answers by the temperature that the server found; "unknown" where it does not tell."""
+    counts: dict[str, int] = {}
+    for record in records:
+        if record.ok:
+            found = record.cache or "unknown"
+            counts[found] = counts.get(found, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def summarize(
+    records: Sequence[Record],
+    services: Sequence[str],
+    weights_bytes: Mapping[str, int],
+    warm: Phase | None = None,
+) -> tuple[Summary, dict[str, Summary]]:
+    """Total and per-service figures of one phase.
+
+    `wall_s` of the phase runs from its start to the end of its last request. A service's `wall_s` is its share of that,
+    in proportion to the time that users waited for it: the shares add up to the total, and with one user the share is
+    just the time spent on that service. `images_per_s` and `wall_s_per_image` (the 2018 figures' definition) follow.
+
+    `warm`: the warm phase of the same run, for `load_bytes_per_s`: bytes of weights / (load + forward here - load +
+    forward there), by the server's stages. The forward counts because weights that are mapped rather than read arrive
+    while it runs. Without a warm phase the load stage alone is the time.
+    """
+    wall_s = max((record.done_s for record in records), default=0.0)
+    waited_s = math.fsum(record.latency_s for record in records)
+    by_service: dict[str, list[Record]] = {service: [] for service in services}
+    for record in records:
+        by_service.setdefault(record.model, []).append(record)
+    summaries: dict[str, Summary] = {}
+    loaded_bytes = extra_s = 0.0
+    for service, own in by_service.items():
+        share = math.fsum(record.latency_s for record in own) / waited_s if waited_s > 0 else 0.0
+        weights = weights_bytes.get(service)
+        extra = _extra_s(own, warm.services.get(service) if warm else None)
+        rate = None
+        if weights and extra is not None and extra > 0:
+            rate = weights / extra
+            loads = sum(_is_cold(record) for record in own)
+            loaded_bytes += loads * weights
+            extra_s += loads * extra
+        summaries[service] = _summary(own, wall_s * share, weights, rate)
+    known = [weights_bytes[service] for service in by_service if service in weights_bytes]
+    total = _summary(records, wall_s, sum(known) if known else None, loaded_bytes / extra_s if extra_s > 0 else None)
+    return total, summaries
+
+
+def mean_stages(records: Iterable[Record]) -> dict[str, float] | None:
+    """Mean seconds of each stage over the answers that tell it; None where none does."""
+    times: dict[str, list[float]] = {}
+    for record in records:
+        for stage, seconds in (record.stages or {}).items():
+            times.setdefault(stage, []).append(seconds)
+    return {stage: math.fsum(values) / len(values) for stage, values in times.items()} or None
+
+
+def _is_cold(record: Record) -> bool:
+    return record.ok and record.cache is not None and record.cache != "warm"
+
+
+def _extra_s(records: Iterable[Record], warm: Summary | None) -> float | None:
+    """Mean seconds that a cold request took on top of a warm one; None where nothing cold or no stages were seen."""
+    stages = mean_stages(record for record in records if _is_cold(record))
+    if stages is None or "load" not in stages:
+        return None
+    if warm is None or warm.stages_s is None or not {"load", "forward"} <= warm.stages_s.keys():
+        return stages["load"]
+    return stages["load"] + stages.get("forward", 0.0) - warm.stages_s["load"] - warm.stages_s["forward"]
+
+
+def _summary(
+    records: Sequence[Record], wall_s: float, weights_bytes: int | None, load_bytes_per_s: float | None
+) -> Summary:
+    good = [record for record in records if record.ok]
+    images = sum(record.images for record in good)
+    return Summary(
+        requests=len(records),
+        errors=len(records) - len(good),
+        images=images,
+        wall_s=wall_s,
+        images_per_s=images / wall_s if images and wall_s > 0 else None,
+        wall_s_per_image=wall_s / images if images else None,
+        latency_s=latency(record.latency_s for record in good),
+        latency_n=len(good),
+        stages_s=mean_stages(good),
+        weights_bytes=weights_bytes,
+        load_bytes_per_s=load_bytes_per_s,
+    )

@@ -1,0 +1,90 @@
+"""What other systems published, to stand beside what was measured here: rows of dashboards/reference/published.csv.
+
+Comparability: A = same definition, print side by side with both hardware lines; B = compare the shape (ratio, slope), not
+the value; C = history only. All of it was measured on other, older hardware, and whoever prints a row says so.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dlreport.errors import InstallationError
+
+Comparability = Literal["A", "B", "C"]
+
+_PACKAGE = Path(__file__).resolve().parent
+_PLACES = (_PACKAGE / "reference", _PACKAGE.parent / "reference")
+"""In a wheel the files are inside the package; in a checkout they lie beside it, where people look for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One published figure. `value` None: it did not run there."""
+
+    ref_id: str
+    system: str
+    hardware: str
+    software: str
+    model: str
+    precision: str
+    batch_size: int | None
+    mode: str
+    metric: str
+    unit: str
+    timed_scope: str
+    samples: int | None
+    value: float | None
+    value_origin: str
+    comparability: str
+    note: str
+
+    @property
+    def remark(self) -> str:
+        """What a reader must know beside the value: how it was read off, and how it was measured."""
+        origin = (
+            f"read off a {self.value_origin}" if self.value_origin.startswith("chart") else f"from {self.value_origin}"
+        )
+        return "; ".join(part for part in (origin, self.note) if part)
+
+
+def load_published() -> tuple[Published, ...]:
+    """Every row, in file order. Raises InstallationError."""
+    path = _file("published.csv")
+    with path.open(newline="", encoding="utf-8") as lines:
+        return tuple(_row(row) for row in csv.DictReader(lines))
+
+
+def stream_figures() -> tuple[Published, ...]:
+    """The rows of runs that, like the stream, sent one image after another to a mix of models."""
+    return tuple(row for row in load_published() if row.mode.startswith("stream"))
+
+
+def _file(name: str) -> Path:
+    for place in _PLACES:
+        if (place / name).is_file():
+            return place / name
+    raise InstallationError(
+        f"{name} is missing from this installation; install dlserve again, or run it from a whole checkout"
+    )
+
+
+def _row(row: dict[str, str]) -> Published:
+    return Published(
+        ref_id=row["ref_id"],
+        system=row["system"],
+        hardware=row["hardware"],
+        software=row["software"],
+        model=row["model"],
+        precision=row["precision"],
+        batch_size=int(row["batch_size"]) if row["batch_size"] else None,
+        mode=row["mode"],
+        metric=row["metric"],
+        unit=row["unit"],
+        timed_scope=row["timed_scope"],
+        samples=int(row["samples"]) if row["samples"] else None,
+        value=float(row["value"]) if row["value"] else None,
+        value_origin=row["value_origin"],
+        comparability=row["comparability"],
+        note=row["note"],
+    )

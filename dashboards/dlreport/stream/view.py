@@ -1,0 +1,147 @@
+"""A stream result as its report sees it: phases with their names and samples, services in one order, what failed."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from dlclient.errors import ResultError
+from dlclient.results import Phase, Reason, Record, Run, Summary, read_records, read_run
+from numpy.typing import NDArray
+
+from dlreport.errors import NotAResultError
+
+_LABELS = {"warm": "warm", "host": "cold from host memory", "disk": "cold from disk"}
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseView:
+    """One phase, with the samples that its pictures are drawn from. Times are seconds since the phase began."""
+
+    phase: Phase
+    good_due_s: NDArray[np.float64]
+    good_latency_s: NDArray[np.float64]
+    failed_due_s: NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """As the run calls it: warm, host, disk."""
+        return self.phase.name
+
+    @property
+    def label(self) -> str:
+        """As a person says it."""
+        return _LABELS.get(self.name, self.name)
+
+    @property
+    def total(self) -> Summary:
+        """Figures over all services."""
+        return self.phase.total
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Requests that failed in the same way."""
+
+    phase: str
+    status: int
+    error: str
+    requests: int
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """All that a report of one stream run is made from."""
+
+    run: Run
+    phases: tuple[PhaseView, ...]
+    services: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    remarks: tuple[Reason, ...]
+    """What is odd about the folder itself, found while it was read."""
+
+    @property
+    def baseline(self) -> PhaseView | None:
+        """What the other phases are compared with: the warm one, or the first one where none was warm."""
+        return next((phase for phase in self.phases if phase.name == "warm"), next(iter(self.phases), None))
+
+    @property
+    def compared(self) -> tuple[PhaseView, ...]:
+        """The phases that are compared with the baseline."""
+        return tuple(phase for phase in self.phases if phase is not self.baseline)
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is any good answer to draw."""
+        return any(phase.good_latency_s.size for phase in self.phases)
+
+
+def load_stream(folder: Path) -> StreamView:
+    """Read a stream result folder. Raises NotAResultError naming the file, the place in it and what to do."""
+    try:
+        run, records = read_run(folder), read_records(folder)
+    except ResultError as exc:
+        raise NotAResultError(str(exc)) from exc
+    return view_of(run, records)
+
+
+def view_of(run: Run, records: Sequence[Record]) -> StreamView:
+    """Sort the records into the run's phases."""
+    by_phase: dict[str, list[Record]] = {phase.name: [] for phase in run.phases}
+    for record in records:
+        by_phase.setdefault(record.phase, []).append(record)
+    return StreamView(
+        run=run,
+        phases=tuple(_phase_view(phase, by_phase[phase.name]) for phase in run.phases),
+        services=_services(run),
+        failures=_failures(records),
+        remarks=_remarks(run, by_phase),
+    )
+
+
+def _phase_view(phase: Phase, records: Sequence[Record]) -> PhaseView:
+    good = [record for record in records if record.ok]
+    return PhaseView(
+        phase=phase,
+        good_due_s=np.array([record.due_s for record in good], dtype=np.float64),
+        good_latency_s=np.array([record.latency_s for record in good], dtype=np.float64),
+        failed_due_s=np.array([record.due_s for record in records if not record.ok], dtype=np.float64),
+    )
+
+
+def _services(run: Run) -> tuple[str, ...]:
+    """In the plan's order, then any that only the answers know."""
+    seen = dict.fromkeys(run.plan.services)
+    for phase in run.phases:
+        seen.update(dict.fromkeys(phase.services))
+    return tuple(seen)
+
+
+def _failures(records: Sequence[Record]) -> tuple[Failure, ...]:
+    """Most frequent first."""
+    counts: Counter[tuple[str, int, str]] = Counter()
+    services: dict[tuple[str, int, str], dict[str, None]] = {}
+    for record in records:
+        if not record.ok:
+            key = (record.phase, record.status, record.error)
+            counts[key] += 1
+            services.setdefault(key, {})[record.model] = None
+    return tuple(Failure(*key, requests=number, services=tuple(services[key])) for key, number in counts.most_common())
+
+
+def _remarks(run: Run, by_phase: dict[str, list[Record]]) -> tuple[Reason, ...]:
+    remarks = []
+    summed = {phase.name: phase.total.requests for phase in run.phases}
+    for name, records in by_phase.items():
+        if len(records) != summed.get(name, 0):
+            remarks.append(
+                Reason(
+                    "records-differ",
+                    f"run.json counts {summed.get(name, 0)} requests in phase {name}, requests.jsonl holds {len(records)}:"
+                    " tables come from the first, pictures from the second",
+                    "restore the missing file or run the stream again",
+                )
+            )
+    return tuple(remarks)

@@ -1,0 +1,206 @@
+"""The stream's own options: how they are asked for, and one frozen value of them, checked before anything is sent."""
+
+import argparse
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from dlload.errors import OptionError
+
+Temperature = Literal["warm", "host", "disk"]
+TEMPERATURES: tuple[Temperature, ...] = ("warm", "host", "disk")
+PROTOCOLS = ("auto", "deepdetect", "raw")
+
+TITLE = "Stream options"
+DESCRIPTION = """\
+A random mix of models and images, drawn beforehand from the seed, is sent once per phase: warm (weights in the
+memory of the device) and disk (weights re-read for each request). Each Locust user (-u) sends its next request when
+its last one is answered. The result folder gets plan.jsonl, requests.jsonl, run.json and report.html. Exit code 0
+only if the result is valid. A configuration file (--config FILE: lines of "key = value", or TOML with the keys under
+[tool.locust]) takes these names without the dashes, among them the ones of the 2018 stream test: models, img_dir,
+result_dir, model_dir, gpu_num, batchsize, times."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What the user asked for. `services` is empty for all that the server has."""
+
+    url: str
+    services: tuple[str, ...] = ()
+    mix: str = "uniform"
+    images: str = "sample"
+    requests: int = 500
+    phases: tuple[Temperature, ...] = ("warm", "disk")
+    seed: int = 1
+    results: Path | None = None
+    overwrite: bool = False
+    batch_size: int = 1
+    protocol: str = "auto"
+    api_key: str | None = None
+    timeout_s: float = 60.0
+    model_dir: Path | None = None
+    gpu_num: int | None = None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the stream's group of options to Locust's parser."""
+    default = StreamOptions(url="")
+    group = parser.add_argument_group(TITLE, DESCRIPTION)
+
+    def add(*names: str, **settings: Any) -> None:
+        action = group.add_argument(*names, **settings)
+        vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)  # Locust's
+
+    # "append", so that a configuration file may give a list where the command line has commas
+    add(
+        "--services",
+        "--models",
+        action="append",
+        metavar="A,B|all",
+        help="Services to ask. Default: all of the server's.",
+    )
+    add(
+        "--mix",
+        default=default.mix,
+        metavar="MIX",
+        help="How often each service is asked: uniform, zipf:S (the k-th service with weight k**-S), or weights such "
+        "as a=3,b=1. Default: uniform.",
+    )
+    add(
+        "--images",
+        "--img-dir",
+        "--img_dir",
+        default=default.images,
+        metavar="DIR|sample",
+        help="Folder of images to send, or sample: the photographs of scikit-image at three sizes. Default: sample.",
+    )
+    add(
+        "--requests",
+        "--times",
+        type=int,
+        default=default.requests,
+        metavar="N",
+        help="Requests per phase. Default: 500.",
+    )
+    add(
+        "--phases",
+        action="append",
+        metavar="P,P",
+        help="Phases, one after the other: warm, host (GPU only), disk. Default: warm,disk.",
+    )
+    add("--seed", type=int, default=default.seed, metavar="N", help="Same seed, same requests. Default: 1.")
+    add(
+        "--results",
+        "--result-dir",
+        "--result_dir",
+        metavar="DIR",
+        help="The result folder itself; it must be new or empty. Default: results/stream-DATE-TIME.",
+    )
+    add(
+        "--overwrite", action="store_true", help="Let --results name the folder of an earlier stream, and replace that."
+    )
+    add("--no-report", action="store_true", help="Leave report.html out; dlreport can make it later from the folder.")
+    add("--batch-size", "--batchsize", type=int, default=1, metavar="N", help="Images per request. Default: 1.")
+    add(
+        "--protocol",
+        choices=PROTOCOLS,
+        default=default.protocol,
+        help="deepdetect: JSON with base64 images, works with any DeepDetect-style server. raw: the image's bytes as "
+        "the body, dlserve only, one image a request. auto: raw where it works. Default: auto.",
+    )
+    add("--api-key-file", metavar="FILE", help="File with the key that the server wants, if it wants one.")
+    add(
+        "--timeout",
+        type=float,
+        default=default.timeout_s,
+        metavar="S",
+        help="Seconds to wait for an answer. Default: 60.",
+    )
+    add(
+        "--model-dir",
+        "--model_dir",
+        metavar="DIR",
+        help="A service of --services that the server lacks is created there from the folder DIR/NAME.",
+    )
+    # Locust prints its --help before it has read a locustfile (its issue 2917), so that shows nothing of this
+    group.add_argument("--stream-help", action="help", help="Show all options, Locust's and these, and exit.")
+    add("--gpu-num", "--gpu_num", type=int, metavar="N", help="Stop unless the server runs with N workers.")
+
+
+def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
+    """Check what Locust parsed (or its web page sent). Raises OptionError."""
+    phases = _names(given.phases, "--phases") or StreamOptions(url="").phases
+    for phase in phases:
+        if phase not in TEMPERATURES:
+            raise OptionError(f"--phases {phase}: no such phase; there are {', '.join(TEMPERATURES)}")
+    services = tuple(name.lower() for name in _names(given.services, "--services"))
+    if given.protocol not in PROTOCOLS:
+        raise OptionError(f"--protocol {given.protocol}: not one; use {', '.join(PROTOCOLS)}")
+    if given.protocol == "raw" and int(given.batch_size) != 1:
+        raise OptionError("--protocol raw carries one image a request; drop --batch-size or use --protocol deepdetect")
+    return StreamOptions(
+        url=_url(host),
+        services=() if services == ("all",) else services,
+        mix=given.mix,
+        images=given.images,
+        requests=_at_least(1, given.requests, "--requests"),
+        phases=cast(tuple[Temperature, ...], phases),
+        seed=int(given.seed),
+        results=Path(given.results).expanduser() if given.results else None,
+        overwrite=given.overwrite,
+        batch_size=_at_least(1, given.batch_size, "--batch-size"),
+        protocol=given.protocol,
+        api_key=_api_key(given.api_key_file),
+        timeout_s=_seconds(given.timeout, "--timeout"),
+        model_dir=Path(given.model_dir).expanduser().absolute() if given.model_dir else None,
+        gpu_num=_at_least(1, given.gpu_num, "--gpu-num") if given.gpu_num else None,
+    )
+
+
+def _names(given: str | Iterable[str] | None, option: str) -> tuple[str, ...]:
+    """Names out of "a,b" (the web page), ["a,b"] (the command line) or ["a", "b"] (a configuration file)."""
+    text = given if isinstance(given, str) else ",".join(given or ())
+    names = tuple(name for name in re.split(r"[,\s]+", text) if name)
+    if len(set(names)) != len(names):
+        raise OptionError(f"{option} {text}: a name is there twice; give each once")
+    return names
+
+
+def _url(host: str) -> str:
+    parts = urlsplit(host)
+    try:
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and host.isascii() and parts.port != 0
+    except ValueError:  # a port that is no number
+        usable = False
+    if not usable:
+        raise OptionError(f"--host {host}: no address of a server; write it as http://127.0.0.1:8080")
+    return host.rstrip("/")
+
+
+def _at_least(least: int, given: int | str, option: str) -> int:
+    number = int(given)
+    if number < least:
+        raise OptionError(f"{option} {given}: at least {least} is needed")
+    return number
+
+
+def _seconds(given: float | str, option: str) -> float:
+    seconds = float(given)
+    if not 0 < seconds < float("inf"):
+        raise OptionError(f"{option} {given}: a number of seconds above 0 is needed")
+    return seconds
+
+
+def _api_key(file: str | None) -> str | None:
+    if not file:
+        return None
+    try:
+        key = Path(file).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise OptionError(f"--api-key-file {file}: cannot be read: {exc}; name a text file with the key in it") from exc
+    if not key.isascii() or not key.isprintable() or not key:
+        raise OptionError(f"--api-key-file {file}: holds no key; put one line of plain characters into it")
+    return key

@@ -1,0 +1,86 @@
+"""DeepDetect's REST API: POST /predict, JSON with base64 images. What dlserve adds to it is optional."""
+
+import base64
+from collections.abc import Sequence
+
+import msgspec
+
+from dlload.protocols.base import Outcome, Protocol
+
+BEST = 5
+"""Classes asked for per image. DeepDetect's torch backend would else answer with all of them."""
+
+
+class _Status(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+    dd_msg: str = ""
+
+
+class _Head(msgspec.Struct):
+    time: float | None = None
+    timing: dict[str, float] | None = None
+    cache: str | None = None
+    worker: int | None = None
+    batch_size: int | None = None
+
+
+class _Body(msgspec.Struct):
+    predictions: list[msgspec.Raw] | dict[str, msgspec.Raw] = []
+    """A single prediction is an object, not a list, in servers of before 2016."""
+
+
+class _Answer(msgspec.Struct):
+    status: _Status = msgspec.field(default_factory=_Status)
+    head: _Head = msgspec.field(default_factory=_Head)
+    body: _Body = msgspec.field(default_factory=_Body)
+
+
+_answers = msgspec.json.Decoder(_Answer)
+
+
+class DeepDetect(Protocol):
+    """Any number of images a request; works with every DeepDetect-style server."""
+
+    name = "deepdetect"
+
+    def encode(self, image: bytes) -> bytes:
+        """As a JSON string: base64 needs no escapes."""
+        return b'"' + base64.b64encode(image) + b'"'
+
+    def request(self, service: str, images: Sequence[bytes], cache: str | None, worker: int | None) -> bytes:
+        """POST /predict."""
+        asked = {"cache": cache, "worker": worker}
+        parameters = {
+            "mllib": {key: value for key, value in asked.items() if value is not None},
+            "output": {"best": BEST},
+        }
+        opening = msgspec.json.encode({"service": service, "parameters": parameters})[:-1]
+        return self._post("/predict", "application/json", opening + b',"data":[' + b",".join(images) + b"]}")
+
+    def outcome(self, status: int, body: bytes, images: int) -> Outcome:
+        """Judge status, shape and number of predictions; take over what the head tells."""
+        return judge(status, body, images)
+
+
+def judge(status: int, body: bytes, images: int) -> Outcome:
+    """What a DeepDetect answer says, whatever way the request took."""
+    try:
+        answer = _answers.decode(body)
+    except msgspec.DecodeError as exc:
+        if status == 200:
+            return Outcome(error=f"no DeepDetect answer: {exc}")
+        return Outcome(error=f"HTTP {status}")
+    if status != 200:
+        return Outcome(error=f"HTTP {status}: {answer.status.dd_msg or answer.status.msg or 'no reason given'}")
+    predictions = len(answer.body.predictions) if isinstance(answer.body.predictions, list) else 1
+    if predictions != images:
+        return Outcome(error=f"{predictions} predictions for {images} images")
+    head = answer.head
+    return Outcome(
+        worker=head.worker,
+        cache=head.cache,
+        batch_size=head.batch_size,
+        server_s=None if head.time is None else head.time / 1000,
+        stages=head.timing,
+    )

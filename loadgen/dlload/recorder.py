@@ -1,0 +1,102 @@
+"""The result folder while a run writes it: made before anything is measured, records written as they happen."""
+
+import time
+from pathlib import Path
+
+import msgspec
+from dlclient.results import PLAN_FILE, REQUESTS_FILE, RUN_FILE, Record, Run, write_run
+
+from dlload.errors import RecordError
+from dlload.plan import Plan
+
+_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, "report.html"})
+
+
+def new_folder(asked: Path | None, *, overwrite: bool, run_number: int, now: time.struct_time) -> Path:
+    """Make the folder of a run. Raises RecordError.
+
+    `asked`: the folder itself, for the first run of a process; later ones (started again in the web page) get -2, -3.
+    Without it the folder is results/stream-DATE-TIME below the current one.
+    """
+    if asked is None:
+        return _fresh(Path("results") / time.strftime("stream-%Y%m%d-%H%M%S", now))
+    if run_number > 1:
+        return _fresh(asked.with_name(f"{asked.name}-{run_number}"))
+    try:
+        found = {path.name for path in asked.iterdir()} if asked.exists() else set()
+        if found and not overwrite:
+            raise RecordError(
+                f"--results {asked}: not empty; name a new folder, or replace an old stream by --overwrite"
+            )
+        if found and not found & _OWN_FILES:
+            raise RecordError(f"--results {asked}: not the folder of a stream, so it is not replaced; name another one")
+        asked.mkdir(parents=True, exist_ok=True)
+        for name in found & _OWN_FILES:
+            (asked / name).unlink()
+    except OSError as exc:
+        raise _cannot("use", asked, exc) from exc
+    return asked
+
+
+def _fresh(wanted: Path) -> Path:
+    folder, number = wanted, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+        except OSError as exc:
+            raise _cannot("make", folder, exc) from exc
+        else:
+            return folder
+
+
+class Recorder:
+    """Writes one run's files into its folder. Each record reaches the kernel at once: a kill loses none of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._requests = (folder / REQUESTS_FILE).open("xb", buffering=0)
+        self._encoder = msgspec.json.Encoder()
+
+    def save_plan(self, plan: Plan) -> None:
+        """Write plan.jsonl."""
+        try:
+            (self.folder / PLAN_FILE).write_bytes(plan.encode())
+        except OSError as exc:
+            raise _cannot("write to", self.folder, exc) from exc
+
+    def write(self, record: Record) -> None:
+        """Append one record to requests.jsonl."""
+        line = self._encoder.encode(record) + b"\n"
+        try:
+            while line:  # a disk that fills up takes part of a line, and fails at the rest
+                line = line[self._requests.write(line) :]
+        except OSError as exc:
+            raise _cannot("write to", self.folder, exc) from exc
+
+    def save_run(self, run: Run) -> Path:
+        """Write run.json."""
+        try:
+            return write_run(self.folder, run)
+        except OSError as exc:
+            raise _cannot("write to", self.folder, exc) from exc
+
+    def close(self) -> None:
+        """No more records come."""
+        self._requests.close()
+
+
+def open_recorder(folder: Path) -> Recorder:
+    """Raises RecordError where the folder cannot be written to."""
+    try:
+        return Recorder(folder)
+    except OSError as exc:
+        raise _cannot("write to", folder, exc) from exc
+
+
+def _cannot(do: str, folder: Path, exc: OSError) -> RecordError:
+    return RecordError(
+        f"cannot {do} the result folder {folder}: {exc.strerror}; free some space or name another --results"
+    )

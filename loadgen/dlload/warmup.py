@@ -1,0 +1,59 @@
+"""What is sent before the clock of a phase starts, so that every worker has loaded and run every model once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import gevent
+
+from dlload.connection import Connection
+from dlload.errors import TargetError
+from dlload.protocols.base import Protocol
+
+UNPINNED_ROUNDS = 2
+"""Where requests cannot be sent to a chosen worker: how often every model is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Requests sent one after the other; rounds run side by side."""
+
+    worker: int | None
+    """The worker that all of them are for; None: the server chooses."""
+    services: tuple[str, ...]
+
+
+def rounds(services: Sequence[str], workers: Sequence[int]) -> list[Round]:
+    """One round per worker, or one for all where there is none to choose. Pure."""
+    if workers:
+        return [Round(worker, tuple(services)) for worker in workers]
+    return [Round(None, tuple(services) * UNPINNED_ROUNDS)]
+
+
+def warm_up(
+    planned: Sequence[Round], protocol: Protocol, images: Sequence[bytes], connect: Callable[[], Connection]
+) -> int:
+    """Send the rounds; `images` are one request's, encoded. Returns the number of requests. Raises TargetError."""
+    greenlets = [gevent.spawn(_send, one, protocol, images, connect()) for one in planned]
+    try:
+        for greenlet in gevent.iwait(greenlets):
+            if problem := greenlet.get():
+                raise TargetError(f"{problem}; nothing was measured, see the server's log")
+    finally:
+        gevent.killall(greenlets)
+    return sum(len(one.services) for one in planned)
+
+
+def _send(one: Round, protocol: Protocol, images: Sequence[bytes], connection: Connection) -> str:
+    """Returns "" or what went wrong."""
+    where = "" if one.worker is None else f" on worker {one.worker}"
+    try:
+        for service in one.services:
+            problem = connection.open()
+            if not problem:
+                exchange = connection.exchange(protocol.request(service, images, None, one.worker))
+                problem = exchange.error or protocol.outcome(exchange.status, exchange.body, len(images)).error
+            if problem:
+                return f"warming up service {service}{where} failed: {problem}"
+    finally:
+        connection.close()
+    return ""

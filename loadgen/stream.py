@@ -1,0 +1,206 @@
+# ruff: noqa: INP001  Locust puts this folder on sys.path, it is no package
+"""The stream load tester, as a locustfile: `locust -f loadgen/stream.py`. Wiring only; the work is done in dlload.
+
+With --headless it runs at once and quits; otherwise each press of Start in the web page is a run in a folder of its own.
+`locust -f loadgen/stream.py --stream-help` shows all options, Locust's and the stream's own.
+"""
+
+import logging
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import ClassVar
+
+import gevent
+from dlclient.results import Record
+from dlload.errors import RecordError, StreamError
+from dlload.options import add_options, read_options
+from dlload.run import StreamRun, start_run
+from dlload.sender import Sender
+from dlload.table import result_table
+from locust import User, events, task
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.runners import LocalRunner, Runner
+from locust.web import WebUI
+
+logger = logging.getLogger(__name__)
+
+_LAST_WORDS_S = 10.0
+
+
+class StreamUser(User):
+    """Sends the next request of the plan when its last one is answered."""
+
+    host = "http://127.0.0.1:8080"
+    stream: ClassVar["Stream"]
+    _sender: Sender | None = None
+
+    def on_start(self) -> None:
+        """Get a connection."""
+        if self.stream.run is not None:
+            self._sender = self.stream.run.sender(self._observe)
+
+    def on_stop(self) -> None:
+        """Give it back."""
+        if self._sender is not None:
+            self._sender.close()
+
+    @task
+    def send(self) -> None:
+        """One request, or none once the plan is done."""
+        try:
+            if self._sender is not None and self._sender.send_next():
+                return
+        except RecordError as exc:
+            if self.stream.run is not None:
+                self.stream.run.stop(str(exc))
+        raise StopUser
+
+    def _observe(self, record: Record) -> None:
+        """Locust's own statistics and web page live on this; ours do not."""
+        self.environment.events.request.fire(
+            request_type=record.phase,
+            name=record.model,
+            response_time=record.latency_s * 1000,
+            response_length=0,
+            exception=StreamError(record.error) if record.error else None,
+            context={},
+        )
+
+
+class Stream:
+    """Makes a run of each start of Locust's, and ends it when Locust stops."""
+
+    def __init__(self, environment: Environment, options: Namespace, runner: Runner, web_ui: WebUI | None) -> None:
+        self.run: StreamRun | None = None
+        self._environment = environment
+        self._options = options
+        self._runner = runner
+        self._web_ui = web_ui
+        self._runs = 0
+        self._all_valid = True
+        self._stopping = False
+        self._conductor: gevent.Greenlet | None = None
+        self._leaver: gevent.Greenlet | None = None
+
+    def attach(self) -> None:
+        """Listen to Locust."""
+        hooks = self._environment.events
+        hooks.test_start.add_listener(self._on_test_start)
+        hooks.spawning_complete.add_listener(self._on_spawning_complete)
+        hooks.test_stopping.add_listener(self._on_test_stopping)
+        hooks.test_stop.add_listener(self._on_test_stop)
+        hooks.quitting.add_listener(self._on_quitting)
+
+    def _on_test_start(self, **_: object) -> None:
+        """Prepare a run; whatever is missing is said now, and nothing is sent."""
+        self._environment.process_exit_code = 1
+        self._runs += 1
+        self._stopping = False
+        self._conductor = None
+        try:
+            options = read_options(self._options, self._environment.host or StreamUser.host)
+            self.run = start_run(options, self._runs)
+        except (StreamError, ValueError) as exc:
+            logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
+            self._all_valid = False
+            self._leaver = gevent.spawn(self._leave)
+            raise gevent.GreenletExit from exc  # ends Locust's spawning greenlet before it makes users
+
+    def _on_spawning_complete(self, user_count: int, **_: object) -> None:
+        """The clock starts when all users are there."""
+        if self.run is None:
+            return
+        self.run.users_are(user_count)
+        if user_count == 0:
+            self.run.stop("there are no users left; give at least one with -u")
+        if self._conductor is None:
+            self._conductor = gevent.spawn(self._conduct, self.run)
+
+    def _conduct(self, run: StreamRun) -> None:
+        try:
+            run.conduct()
+        except Exception as exc:
+            logger.exception("a bug of the load tester")
+            run.stop(f"the load tester failed: {exc!r}")
+        if not self._stopping:  # else Locust is at it already
+            self._leaver = gevent.spawn(self._leave)
+
+    def _leave(self) -> None:
+        """Quit as Locust would at the end of its --run-time; with the web page, just stop."""
+        if self._options.headless:
+            self._runner.quit()
+            return
+        self._runner.stop()
+        if self._options.autostart and self._options.autoquit != -1 and self._web_ui is not None:
+            gevent.sleep(self._options.autoquit)
+            self._runner.quit()
+            self._web_ui.stop()
+
+    def _on_test_stopping(self, **_: object) -> None:
+        self._stopping = True
+        if self.run is not None:
+            self.run.stop("stopped before its plan was done (the web page's Stop, --run-time or a signal)")
+
+    def _on_test_stop(self, **_: object) -> None:
+        """No user is left: write the result and show it."""
+        run, self.run = self.run, None
+        if run is None:
+            return
+        if self._conductor is not None:
+            self._conductor.kill()
+        good = False
+        try:
+            good = _show(run, report=not self._options.no_report)
+        except RecordError as exc:
+            logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
+        self._all_valid = self._all_valid and good
+        self._environment.process_exit_code = 0 if self._all_valid else 1
+
+    def _on_quitting(self, **_: object) -> None:
+        """Ctrl-C and SIGTERM come here with the users still at work."""
+        if self.run is not None:
+            self._runner.stop()
+        elif self._leaver is not None:
+            self._leaver.join(_LAST_WORDS_S)  # it may be writing the result
+
+
+def _show(run: StreamRun, *, report: bool) -> bool:
+    """Write run.json, print the table, have the report written. Returns whether all that went well and is valid."""
+    result = run.finish()
+    print(f"\n{result_table(result)}", flush=True)
+    good = result.verdict == "valid"
+    if report and any(phase.total.requests for phase in result.phases):
+        try:
+            from dlreport.stream import write_report  # noqa: PLC0415  slow to import, and not needed to measure
+
+            print(f"report: {write_report(run.folder)}", flush=True)
+        except Exception:
+            logger.exception("the report could not be written; the results are kept in %s", run.folder)
+            good = False
+    print(f"results: {run.folder}", flush=True)
+    return good
+
+
+@events.init_command_line_parser.add_listener
+def _add_options(parser: ArgumentParser) -> None:
+    add_options(parser)
+
+
+@events.init.add_listener
+def _attach(environment: Environment, runner: Runner, web_ui: WebUI | None, **_: object) -> None:
+    if not isinstance(runner, LocalRunner):
+        print(
+            "The stream runs in one Locust process; leave out --master, --worker and --processes.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(1)
+    options = environment.parsed_options or Namespace()
+    if options.spawn_rate is None:  # nothing is sent until all users are there, so they may come at once
+        options.spawn_rate = min(float(options.num_users or 1), 100.0)
+    if not options.print_stats:  # Locust's tables are rounded; ours come from all samples
+        logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    StreamUser.stream = Stream(environment, options, runner, web_ui)
+    StreamUser.stream.attach()

@@ -1,0 +1,109 @@
+"""dlclient.environment: what it reads from a machine that was made up, and from the one it runs on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dlclient import environment as module
+from dlclient.environment import environment
+
+
+def put(root: Path, name: str, content: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def test_this_machine_is_described() -> None:
+    found = environment()
+    assert found.cpu_cores == len(os.sched_getaffinity(0))
+    assert found.memory_bytes > 1 << 20
+    assert found.versions["msgspec"]
+    assert found.python.endswith(".".join(map(str, sys.version_info[:3])))
+    assert found.kernel.startswith("Linux ")
+
+
+def test_a_machine_is_read_from_its_files(tmp_path: Path) -> None:
+    put(tmp_path, "etc/os-release", 'NAME="X"\nPRETTY_NAME="Debian GNU/Linux 12"\n')
+    put(tmp_path, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Fast CPU 9000\nmodel name\t: other\n")
+    put(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n")
+    put(tmp_path, "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance\n")
+    put(tmp_path, "sys/devices/system/cpu/cpu2/cpufreq/scaling_governor", "powersave\n")
+    put(tmp_path, "sys/fs/cgroup/memory.max", "2147483648\n")
+    put(tmp_path, "sys/fs/cgroup/cpu.max", "150000 100000\n")
+    found = environment(tmp_path)
+    assert found.system == "Debian GNU/Linux 12"
+    assert found.cpu_model == "Fast CPU 9000"
+    assert found.cpu_governor == "performance, powersave"
+    assert found.container_memory_bytes == 2 << 30
+    assert found.container_cpus == 1.5
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/cpu.max": "max 100000"},
+        {
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+    ],
+)
+def test_no_limit_and_no_governor_are_no_error(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        put(tmp_path, name, content)
+    found = environment(tmp_path)
+    assert (found.container_memory_bytes, found.container_cpus) == (None, None)
+    assert found.cpu_governor == "not visible"
+    assert found.cpu_model
+
+
+def test_the_limits_of_older_containers_are_read(tmp_path: Path) -> None:
+    put(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824")
+    put(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000")
+    put(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
+    found = environment(tmp_path)
+    assert (found.container_memory_bytes, found.container_cpus) == (1 << 30, 0.5)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_of_a_checkout_is_found_and_whether_it_was_changed(tmp_path: Path) -> None:
+    source = tmp_path / "clients" / "environment.py"
+    put(tmp_path, "clients/environment.py", "original")
+    git(tmp_path, "init", "--quiet")
+    assert module._commit(source) == (None, None), "nothing is committed yet"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert module._commit(source) == (head, False)
+    source.write_text("changed")
+    assert module._commit(source) == (head, True)
+
+
+def test_a_copy_installed_inside_another_checkout_has_no_commit(tmp_path: Path) -> None:
+    put(tmp_path, ".venv/lib/site-packages/dlclient/environment.py", "")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--force", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    assert module._commit(tmp_path / ".venv/lib/site-packages/dlclient/environment.py") == (None, None)
+
+
+def test_outside_a_checkout_or_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module._commit(tmp_path / "x.py") == (None, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert module._commit(Path(module.__file__)) == (None, None)
+
+
+def test_nothing_heavy_is_imported_for_it() -> None:
+    code = "import sys, dlclient.environment, dlclient.samples; print({'torch', 'skimage', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,216 @@
+"""Stream result folders made up for the report's tests: every figure in them is known beforehand."""
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from dlclient.results import (
+    PLAN_FILE,
+    PLAN_SCHEMA,
+    REQUESTS_FILE,
+    SCHEMA,
+    Environment,
+    Phase,
+    PlanFacts,
+    PlanHeader,
+    Reason,
+    Record,
+    Run,
+    Slot,
+    Target,
+    write_run,
+)
+from dlclient.statistics import summarize, temperatures
+
+ENVIRONMENT = Environment(
+    host="bench-1",
+    system="Debian GNU/Linux 12",
+    kernel="6.1.0",
+    cpu_model="Example CPU 8000",
+    cpu_cores=8,
+    cpu_cores_physical=4,
+    cpu_governor="performance",
+    memory_bytes=32_000_000_000,
+    container_memory_bytes=None,
+    container_cpus=None,
+    gpus=(),
+    gpu_driver=None,
+    python="3.11.7",
+    versions={"locust": "2.47.0", "dlserve": "0.1.0"},
+    commit="0123456789abcdef",
+    modified=False,
+)
+INFO: dict[str, object] = {
+    "method": "/info",
+    "version": "0.1.0",
+    "commit": "0123456789abcdef",
+    "services": [
+        {"name": name, "mllib": "torch", "dlserve": {"engine": "torch"}} for name in ("resnet18", "squeezenet1_1")
+    ],
+    "dlserve": {
+        "workers": [
+            {"worker": number, "device_name": "Example CPU 8000", "budget_bytes": 2_000_000_000} for number in range(2)
+        ],
+        "engines": {"torch": "2.15.0", "simulated": "", "mxnet": "unavailable: not installed"},
+        "threads_per_worker": 4,
+        "max_batch": 32,
+        "balance": "predicted",
+    },
+}
+"""The head of a server's answer to /info: that is what the load tester keeps."""
+
+
+@dataclass
+class StreamResult:
+    """What a result folder is made from; a test changes what it is about, then calls `write`."""
+
+    phases: dict[str, list[Record]] = field(default_factory=dict)
+    services: tuple[str, ...] = ("resnet18", "squeezenet1_1")
+    weights_bytes: Mapping[str, int] = field(
+        default_factory=lambda: {"resnet18": 46_800_000, "squeezenet1_1": 4_950_000}
+    )
+    reasons: tuple[Reason, ...] = ()
+    warnings: tuple[Reason, ...] = ()
+    simulated: bool = False
+    interrupted: bool = False
+    info: dict[str, object] = field(default_factory=lambda: dict(INFO))
+    batch_size: int = 1
+
+    def run(self) -> Run:
+        """run.json of it: summaries computed as the load tester computes them."""
+        phases: list[Phase] = []
+        for name, records in self.phases.items():
+            warm = next((phase for phase in phases if phase.name == "warm"), None)
+            total, services = summarize(records, self.services, self.weights_bytes, warm)
+            phases.append(
+                Phase(
+                    name=name,
+                    verdict="invalid" if self.reasons else "valid",
+                    reasons=(),
+                    warnings=(),
+                    temperatures=temperatures(records),
+                    total=total,
+                    services=services,
+                )
+            )
+        return Run(
+            schema=SCHEMA,
+            kind="stream",
+            started="2026-11-23T01:00:00Z",
+            finished="2026-11-23T01:01:00Z",
+            interrupted=self.interrupted,
+            verdict="invalid" if self.reasons else "valid",
+            reasons=self.reasons,
+            warnings=self.warnings,
+            simulated=self.simulated,
+            timed_scope="client",
+            plan=self._plan(),
+            target=Target(url="http://127.0.0.1:8080", protocol="raw", info=self.info),
+            environment=ENVIRONMENT,
+            phases=tuple(phases),
+        )
+
+    def _plan(self) -> PlanFacts:
+        return PlanFacts(
+            seed=7,
+            requests=max((len(records) for records in self.phases.values()), default=0),
+            services=self.services,
+            mix="uniform",
+            images="sample",
+            image_count=16,
+            image_bytes=1_234_567,
+            image_sha256="ab" * 32,
+            batch_size=self.batch_size,
+            users=2,
+            phases=tuple(self.phases) or ("warm", "disk"),
+            sha256="cd" * 32,
+        )
+
+    def write(self, folder: Path) -> Path:
+        """The folder, as the load tester leaves it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_run(folder, self.run())
+        records = [record for phase in self.phases.values() for record in phase]
+        _write_lines(folder / REQUESTS_FILE, records)
+        plan = self._plan()
+        header = PlanHeader(
+            schema=PLAN_SCHEMA, seed=7, requests=plan.requests, services=self.services, mix="uniform", images=("cat.jpg",),
+            batch_size=self.batch_size,
+        )  # fmt: skip
+        slots = [Slot(index, record.model, (record.image,)) for index, record in enumerate(records[: plan.requests])]
+        _write_lines(folder / PLAN_FILE, [header, *slots])
+        return folder
+
+
+def record(phase: str, index: int, due_s: float, latency_s: float, model: str, **more: Any) -> Record:
+    """A good answer, unless `more` says otherwise; its stages are tenths of its latency that leave a tenth for the rest."""
+    cold = phase != "warm"
+    stages = {
+        "wire": 0.05, "decode": 0.1, "queue": 0.05, "load": 0.4 if cold else 0.0, "forward": 0.25 if cold else 0.65, "post": 0.05,
+    }  # fmt: skip
+    values: dict[str, Any] = {
+        "status": 200,
+        "error": "",
+        "image": f"photo-{index % 16}.jpg",
+        "bytes_sent": 60_000,
+        "images": 1,
+        "worker": index % 2,
+        "cache": phase,
+        "batch_size": 1,
+        "server_s": latency_s * 0.9,
+        "stages": {stage: share * latency_s for stage, share in stages.items()},
+        "first_byte_s": due_s + latency_s,
+    }
+    return Record(
+        phase=phase, index=index, due_s=due_s, sent_s=due_s, done_s=due_s + latency_s, model=model, **(values | more)
+    )
+
+
+def failed(phase: str, index: int, due_s: float, model: str, status: int = 500, error: str = "InternalError") -> Record:
+    """A request that got no good answer."""
+    more = {
+        "status": status,
+        "error": error,
+        "cache": None,
+        "stages": None,
+        "server_s": None,
+        "worker": None,
+        "batch_size": None,
+    }
+    return record(phase, index, due_s, 0.02, model, **more)
+
+
+def drawn(
+    phase: str,
+    number: int,
+    services: Sequence[str],
+    median_s: Mapping[str, float],
+    *,
+    seed: int = 1,
+    fail: Iterable[int] = (),
+) -> list[Record]:
+    """A phase of one user whose latencies scatter around a median for each model; the requests `fail` fail."""
+    draw = random.Random(seed)
+    fails, records, now = set(fail), [], 0.0
+    for index in range(number):
+        model = services[draw.randrange(len(services))]
+        latency_s = median_s[model] * draw.lognormvariate(0, 0.18)
+        records.append(
+            failed(phase, index, now, model) if index in fails else record(phase, index, now, latency_s, model)
+        )
+        now += records[-1].latency_s
+    return records
+
+
+def _write_lines(path: Path, lines: Sequence[msgspec.Struct]) -> None:
+    path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+
+def change_run(folder: Path, **changes: object) -> None:
+    """Overwrite fields of a folder's run.json."""
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

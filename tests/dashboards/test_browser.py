@@ -1,0 +1,75 @@
+"""The page in a real browser: it complains of nothing, shows its pictures, and fits a desktop and a telephone."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from dlreport.stream import write_report
+
+from tests.dashboards.conftest import StreamResult, drawn
+
+CHECK = """
+<script>
+addEventListener("load", () => {
+  const found = {
+    pictures: [...document.images].map(image => image.complete && image.naturalWidth > 100),
+    wide: document.documentElement.scrollWidth - innerWidth,
+    width: innerWidth,
+  };
+  document.documentElement.setAttribute("data-found", JSON.stringify(found));
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    services = ("a_model_with_a_rather_long_name", "<script>alert(1)</script>")
+    medians = dict.fromkeys(services, 0.01)
+    phases = {phase: drawn(phase, 40, services, medians, fail=[3]) for phase in ("warm", "disk")}
+    return write_report(StreamResult(phases, services, {}, simulated=True).write(tmp_path_factory.mktemp("result")))
+
+
+def open_page(page: Path, profile: Path, width: int) -> subprocess.CompletedProcess[str]:
+    """Open a page in headless Chromium; stdout is its document afterwards, stderr the browser's log with the console."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("chromium is not installed; run: apt-get install -y --no-install-recommends chromium")
+    return subprocess.run(
+        [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+            f"--user-data-dir={profile}", f"--window-size={width},900", "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+
+
+def test_the_browser_console_stays_empty(page: Path, tmp_path: Path) -> None:
+    done = open_page(page, tmp_path, 1200)
+    assert "Definitions" in done.stdout
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+
+
+def test_the_check_of_the_console_would_see_a_complaint(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    broken.write_text("<script>throw new Error('seen')</script>")
+    done = open_page(broken, tmp_path / "profile", 1200)
+    assert any("CONSOLE" in line and "seen" in line for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("width", [1200, 480])
+def test_pictures_are_shown_and_nothing_is_wider_than_the_window(page: Path, tmp_path: Path, width: int) -> None:
+    checked = tmp_path / "checked.html"
+    source, removed = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', CHECK, page.read_text())
+    assert removed == 1
+    checked.write_text(source)
+    attribute = re.search(r'data-found="([^"]*)"', open_page(checked, tmp_path / "profile", width).stdout)
+    assert attribute is not None
+    found = json.loads(attribute[1].replace("&quot;", '"'))
+    assert found["pictures"] == [True] * 5
+    assert found["wide"] <= 0
+    assert found["width"] <= 1200

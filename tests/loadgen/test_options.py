@@ -1,0 +1,99 @@
+"""dlload.options: what a user or a web page may write, and what is said when it cannot be used."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from dlload.errors import OptionError
+from dlload.options import StreamOptions, add_options, read_options
+
+HOST = "http://127.0.0.1:8080"
+
+
+def parse(*arguments: str, host: str = HOST) -> StreamOptions:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return read_options(parser.parse_args(arguments), host)
+
+
+def test_the_defaults_of_the_parser_are_those_of_the_options() -> None:
+    assert parse() == StreamOptions(url=HOST)
+
+
+def test_a_slash_at_the_end_of_the_address_does_not_matter() -> None:
+    assert parse(host=HOST + "/").url == HOST
+
+
+@pytest.mark.parametrize(
+    ("arguments", "services"),
+    [
+        (["--services", "all"], ()),
+        (["--services", "b,a"], ("b", "a")),
+        (["--services", "ResNet18"], ("resnet18",)),
+        (["--models=a", "--models=b"], ("a", "b")),
+        (["--models", "a b"], ("a", "b")),
+    ],
+)
+def test_services_come_in_every_spelling(arguments: list[str], services: tuple[str, ...]) -> None:
+    assert parse(*arguments).services == services
+
+
+def test_the_names_of_2018_mean_the_options_of_today(tmp_path: Path) -> None:
+    old = parse(
+        *("--models", "a", "--img_dir", "pictures", "--result_dir", "out", "--model_dir", str(tmp_path)),
+        *("--gpu_num", "8", "--batchsize", "4", "--times", "77"),
+    )
+    new = parse(
+        *("--services", "a", "--images", "pictures", "--results", "out", "--model-dir", str(tmp_path)),
+        *("--gpu-num", "8", "--batch-size", "4", "--requests", "77"),
+    )
+    assert old == new
+    assert (new.requests, new.batch_size, new.gpu_num, new.results) == (77, 4, 8, Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--phases", "warm,cold"], "--phases cold: no such phase; there are warm, host, disk"),
+        (["--phases", "warm,warm"], "twice"),
+        (["--services", "a,b,a"], "twice"),
+        (["--requests", "0"], "--requests 0: at least 1"),
+        (["--batch-size", "-1"], "--batch-size -1: at least 1"),
+        (["--gpu-num", "-8"], "--gpu-num -8: at least 1"),
+        (["--timeout", "0"], "--timeout 0.0: a number of seconds above 0"),
+        (["--timeout", "inf"], "a number of seconds above 0"),
+        (["--protocol", "raw", "--batch-size", "2"], "one image a request"),
+        (["--api-key-file", "/nowhere/key"], "cannot be read"),
+    ],
+)
+def test_an_option_that_cannot_be_used_says_why(arguments: list[str], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        parse(*arguments)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "ftp://x", "http://", "http://x:port", "http://\u00e9.example", ""])
+def test_an_address_that_is_none_says_how_to_write_one(host: str) -> None:
+    with pytest.raises(OptionError, match=r"write it as http://127\.0\.0\.1:8080"):
+        parse(host=host)
+
+
+def test_the_key_is_the_line_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("secret\n")
+    assert parse("--api-key-file", str(file)).api_key == "secret"
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two\nlines", "h\u00e9"])
+def test_a_key_that_would_break_the_header_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "key"
+    file.write_text(content)
+    with pytest.raises(OptionError, match="holds no key"):
+        parse("--api-key-file", str(file))
+
+
+def test_a_web_page_may_send_empty_fields() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    given = parser.parse_args([])
+    given.services = given.phases = given.results = given.api_key_file = given.model_dir = given.gpu_num = ""
+    assert read_options(given, HOST) == StreamOptions(url=HOST)

@@ -1,0 +1,151 @@
+"""Who gets the device, and what is done with it, without any device."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+from dlmodels.spec import ModelSpec
+from dlserve.messages import Item, Job
+from dlserve.worker.agenda import Agenda
+from dlserve.worker.service import Service
+from dlserve.worker.task import Task, make_task
+
+SERVICE = Service(1, ModelSpec("model", "test"))
+
+
+def task(arrival: int) -> Task:
+    """A task that is ready."""
+    job = Job(arrival, 1, (Item("bytes", 0, "0"),), None, None, 5, 0.0, 0.0)
+    return make_task(job, SERVICE, memoryview(b""), 0.0, arrival)
+
+
+class Record:
+    """An agenda that notes what is run; `looks` are the answers to whether everything is answered."""
+
+    def __init__(self, *looks: bool) -> None:
+        self.ran: list[object] = []
+        self.looks = list(looks)
+        self.agenda = Agenda(64, self.run, self.all_answered)
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Note a batch."""
+        self.ran.append([one.arrival for one in tasks])
+
+    def all_answered(self) -> bool:
+        """The next look's answer."""
+        return self.looks.pop(0)
+
+    def step(self) -> bool:
+        """What the device thread does once; False when there is nothing more."""
+        work = self.agenda.next()
+        if work is None:
+            return False
+        work()
+        self.agenda.give_back()
+        return True
+
+
+def test_chores_come_before_batches() -> None:
+    record = Record()
+    record.agenda.add(task(0))
+    record.agenda.add_chore(lambda: record.ran.append("chore"))
+    record.agenda.add(task(1))
+    assert record.step()
+    assert record.step()
+    assert record.ran == ["chore", [0, 1]]
+
+
+def test_a_waiting_task_can_be_dropped_and_a_running_one_cannot() -> None:
+    record = Record()
+    waiting, running = task(0), task(1)
+    record.agenda.add(waiting)
+    assert record.agenda.drop(waiting)
+    record.agenda.add(running)
+    work = record.agenda.next()
+    assert work is not None
+    assert not record.agenda.drop(running)
+    work()
+    assert record.ran == [[1]]
+
+
+def test_a_task_dropped_before_it_was_ready_is_never_run() -> None:
+    record = Record()
+    early = task(0)
+    assert record.agenda.drop(early)
+    record.agenda.add(early)
+    record.agenda.add(task(1))
+    record.step()
+    assert record.ran == [[1]]
+
+
+@pytest.mark.parametrize("ahead", ["task", "chore", "runner"])
+def test_the_device_is_taken_out_of_turn_only_if_nothing_is_ahead(ahead: str) -> None:
+    record = Record()
+    if ahead == "task":
+        record.agenda.add(task(0))
+    elif ahead == "chore":
+        record.agenda.add_chore(lambda: None)
+    else:
+        assert record.agenda.take_if_idle()
+    assert not record.agenda.take_if_idle()
+    if ahead == "runner":
+        record.agenda.give_back()
+    else:
+        record.step()
+    assert record.agenda.take_if_idle()
+
+
+def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Start a call in a thread; its result will be in the list."""
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    return thread, results
+
+
+@pytest.mark.parametrize("wake", ["task", "chore", "give_back", "end"])
+def test_a_waiting_device_thread_wakes_for_anything_new(wake: str) -> None:
+    record = Record()
+    if wake == "give_back":
+        assert record.agenda.take_if_idle()
+        record.agenda.add(task(0))
+    thread, results = in_thread(record.step)
+    if wake == "task":
+        record.agenda.add(task(0))
+    elif wake == "chore":
+        record.agenda.add_chore(lambda: record.ran.append([0]))
+    elif wake == "give_back":
+        record.agenda.give_back()
+    else:
+        record.agenda.end()
+    thread.join(30)
+    assert results == [wake != "end"]
+    assert record.ran == ([] if wake == "end" else [[0]])
+
+
+def test_a_drain_ends_after_two_quiet_looks_in_a_row_and_not_before() -> None:
+    record = Record(False, True, False, True, True, False)
+    record.agenda.drain()
+    assert not record.step()
+    assert record.looks == [False]
+
+
+def test_a_drain_runs_what_is_there_first() -> None:
+    record = Record(True, True)
+    record.agenda.add(task(0))
+    record.agenda.drain()
+    assert record.step()
+    assert not record.step()
+    assert record.ran == [[0]]
+
+
+def test_a_drain_does_not_end_while_the_device_is_taken() -> None:
+    record = Record(True, True)
+    assert record.agenda.take_if_idle()
+    record.agenda.drain()
+    thread, results = in_thread(record.step)
+    assert record.looks == [True, True]
+    assert results == []
+    record.agenda.give_back()
+    thread.join(30)
+    assert results == [False]

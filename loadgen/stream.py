@@ -103,6 +103,7 @@ class Stream:
             self.run = start_run(options, self._runs)
         except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
+            self._runner.log_exception("local", str(exc), "")  # the web page's tab of exceptions
             self._all_valid = False
             self._leaver = gevent.spawn(self._leave)
             raise gevent.GreenletExit from exc  # ends Locust's spawning greenlet before it makes users

@@ -33,6 +33,7 @@ WIDTH_IN = 7.4
 _TITLE_IN = 0.74
 _FOOT_IN = 0.34
 _PNG_DPI = 200
+_STAMP_POINTS = 8.0
 
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -119,7 +120,8 @@ def sheet(title: str, subtitle: str, frame: Frame, plot_height_in: float) -> She
     figure = Figure(figsize=(WIDTH_IN, height), facecolor="white")
     FigureCanvasAgg(figure)
     margin = 0.16 / WIDTH_IN
-    figure.text(margin, 1 - 0.18 / height, title, fontsize=13, fontweight="bold", va="top")
+    size = _title_size(title, frame.stamps)
+    figure.text(margin, 1 - 0.18 / height, title, fontsize=size, fontweight="bold", va="top")
     figure.text(margin, 1 - 0.49 / height, subtitle, fontsize=9.5, color=QUIET, va="top")
     figure.text(margin, 0.12 / height, clip(frame.foot, 118), fontsize=7, color=QUIET, va="bottom")
     _stamp(figure, frame.stamps, plot_height_in / height)
@@ -185,6 +187,12 @@ def round_ticks(low: float, high: float, most: int = 7) -> list[float]:
     return tens[:: math.ceil(len(tens) / most)]
 
 
+def _title_size(title: str, stamps: Sequence[str]) -> float:
+    """As large as leaves room for the stamps on the same line: bold letters are about 0.7 of their size wide."""
+    room_in = WIDTH_IN - 0.4 - (0.25 + 0.7 * _STAMP_POINTS / 72 * len(" · ".join(stamps)) if stamps else 0.0)
+    return min(13.0, room_in * 72 / (0.7 * len(title)))
+
+
 def _stamp(figure: Figure, stamps: Sequence[str], plot_share: float) -> None:
     """Across the plot, pale, so that no copy of the picture goes without it; and small, dark, at the top right."""
     if not stamps:
@@ -209,7 +217,7 @@ def _stamp(figure: Figure, stamps: Sequence[str], plot_share: float) -> None:
         1 - 0.2 / WIDTH_IN,
         1 - 0.2 / figure.get_figheight(),
         text,
-        fontsize=8,
+        fontsize=_STAMP_POINTS,
         color="white",
         ha="right",
         va="top",

@@ -181,8 +181,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     # One model of the three fits on each of the two workers, so that some must always go.
-    server = Server("--workers", "2", "--devices", "cpu", "--cache-mb", "1", cwd=folder).wait_ready()
+    server = Server("--workers", "2", "--devices", "cpu", "--cache-mb", "1", cwd=folder)
     try:
+        server.wait_ready()
         prometheus = Prometheus(folder, server.url.removeprefix("http://"))
         try:
             with server.client() as client, prometheus.client() as api:

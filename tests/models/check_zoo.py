@@ -66,7 +66,7 @@ def check(engine: Engine, spec: ModelSpec) -> tuple[str, list[str]]:
             "a batch differs from single images": apart > 1e-4,
             "a reload changes the answer": not np.array_equal(again, together),
             "probabilities do not sum to 1": bool(np.abs(together.sum(axis=1) - 1).max() > 1e-4),
-            "all classes are alike": bool((together.max(axis=1) < 2 / spec.classes).any()),
+            "all classes are alike": bool((together.max(axis=1) < 1.5 / spec.classes).any()),
             "one class has it all": bool((together.max(axis=1) > 0.999).any()),
             "all pictures are alike": len(set(together.argmax(axis=1))) == 1,
         }.items()

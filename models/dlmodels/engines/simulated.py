@@ -10,6 +10,7 @@ import random
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -137,7 +138,7 @@ class SimulatedModel(Model):
         if self.profile.jitter > 0:
             variance = math.log1p(self.profile.jitter**2)  # of the logarithm, for a lognormal of mean 1
             mean_s *= self._random.lognormvariate(-variance / 2, math.sqrt(variance))
-        time.sleep(mean_s)
+        self._engine.sleep(mean_s)
 
 
 class SimulatedEngine(Engine):
@@ -150,6 +151,8 @@ class SimulatedEngine(Engine):
         self.booked_bytes = 0
         self._total_bytes = 0
         self._libc: ctypes.CDLL | None = None
+        self.sleep: Callable[[float], None] = time.sleep
+        """What passes the time; a test may put a recorder here."""
 
     def start(self) -> None:
         """Nothing to import; what costs time is done here, once, so that no load's time holds it."""

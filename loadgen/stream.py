@@ -95,12 +95,12 @@ class Stream:
     def _on_test_start(self, **_: object) -> None:
         """Prepare a run; whatever is missing is said now, and nothing is sent."""
         self._environment.process_exit_code = 1
-        self._runs += 1
         self._stopping = False
         self._conductor = None
         try:
             options = read_options(self._options, self._environment.host or StreamUser.host)
-            self.run = start_run(options, self._runs)
+            self.run = start_run(options, self._runs + 1)
+            self._runs += 1
         except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
             self._runner.log_exception("local", str(exc), "")  # the web page's tab of exceptions

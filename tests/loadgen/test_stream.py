@@ -1,6 +1,5 @@
 """The real locust runs loadgen/stream.py in a process of its own against a small server on real sockets."""
 
-import json
 import signal
 import socket
 import threading
@@ -321,10 +320,12 @@ def test_each_start_in_the_web_page_is_a_run_and_stop_interrupts_it(
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=30)) as web:
         assert '"mix"' in web.get("/").text.replace("&#34;", '"'), "our options are among the page's fields"
         start = {"user_count": "2", "spawn_rate": "2", "host": server.url, "services": "alpha"}
+        assert web.post("/swarm", data=start | {"services": "gamma"}).json()["success"]
+        wait_until(lambda: "has no service gamma" in web.get("/exceptions").text)
         assert web.post("/swarm", data=start).json()["success"]
-        wait_for(tmp_path / "out" / "run.json")
+        wait_until((tmp_path / "out" / "run.json").exists)
         assert web.post("/swarm", data=start | {"seed": "9"}).json()["success"]
-        wait_for(tmp_path / "out-2" / "run.json")
+        wait_until((tmp_path / "out-2" / "run.json").exists)
         assert web.post("/swarm", data=start | {"services": "beta"}).json()["success"]
         assert reached.wait(60)
         assert web.post("/stop").json()["success"]
@@ -338,11 +339,10 @@ def test_each_start_in_the_web_page_is_a_run_and_stop_interrupts_it(
     assert "Stop" in runs[2].reasons[0].text
 
 
-def wait_for(path: Path) -> None:
-    """Until another process has written a JSON file."""
+def wait_until(true: Callable[[], bool]) -> None:
+    """For what another process does."""
     for _ in range(600):
-        if path.exists():
-            json.loads(path.read_text(encoding="utf-8"))
+        if true():
             return
         threading.Event().wait(0.05)
-    raise AssertionError(f"{path} was not written")
+    raise AssertionError("it did not happen within 30 s")

@@ -58,7 +58,7 @@ def every_kind() -> dict[str, bytes]:
         "webp": encode("WEBP"),
         "webp lossless": encode("WEBP", lossless=True),
         "webp with alpha": encode("WEBP", image.convert("RGBA")),
-        "webp animated": encode("WEBP", image, save_all=True, append_images=turned),
+        "webp animated": encode("WEBP", image, lossless=True, save_all=True, append_images=turned),
         "tiff": encode("TIFF"),
         "tiff lzw": encode("TIFF", compression="tiff_lzw"),
         "tiff jpeg": encode("TIFF", compression="jpeg"),

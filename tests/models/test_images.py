@@ -43,7 +43,7 @@ def test_16_bits_become_8(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["png animated", "webp animated", "tiff of two pages"])
 def test_first_picture_of_many_counts(kind: str) -> None:
-    assert difference(decode(KINDS[kind], SAME_SIZE), picture()) <= 40  # WebP is lossy; the others are exact
+    assert difference(decode(KINDS[kind], SAME_SIZE), picture()) == 0
     assert difference(decode(KINDS[kind], SAME_SIZE), picture()[::-1, ::-1]) > 100
 
 
@@ -77,7 +77,7 @@ def test_bw_gives_one_grey_channel() -> None:
     image = decode(KINDS["png"], InputSpec(width=WIDTH, height=HEIGHT, bw=True))
     assert image.shape == (HEIGHT, WIDTH, 1)
     luma = picture().astype(float) @ (0.299, 0.587, 0.114)
-    assert np.abs(image[:, :, 0] - luma).max() <= 1
+    assert np.abs(image[:, :, 0] - luma).max() < 1.5
 
 
 @pytest.mark.parametrize("interp", ["nearest", "linear", "cubic", "area", "lanczos4"])

@@ -1,6 +1,8 @@
 """Where each tensor lies in a safetensors file, checked so that the file can then be mapped or copied blindly.
 
-A file is ``<u64 header size><header: JSON><data>``; the header gives each tensor's type, shape and place in the data.
+A file is ``<u64 header size><header: JSON><data>``; the header gives each tensor's type, shape and place in the data. Our
+own files say ``layout: channels_last`` in its metadata: filters (4 dimensions) then lie as (out, height, width, in), which
+is how the convolutions want them, and the header gives the shape in that order.
 """
 
 import math
@@ -15,6 +17,7 @@ from dlmodels.errors import LoadError
 ITEM_BYTES = MappingProxyType(
     {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 )
+CHANNELS_LAST = "channels_last"
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
@@ -45,6 +48,8 @@ class TensorFile:
     path: Path
     stamp: Stamp
     tensors: tuple[TensorPlace, ...]
+    channels_last: bool = False
+    """Whether tensors of 4 dimensions lie as (out, height, width, in)."""
 
     def check_unchanged(self) -> None:
         """Raises LoadError if the file is gone or is not the one that was checked."""
@@ -78,7 +83,7 @@ def read_tensor_file(path: Path) -> TensorFile:
         header = file.read(header_bytes)
     try:
         raw = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
-        raw.pop("__metadata__", None)
+        metadata = msgspec.json.decode(raw.pop("__metadata__", msgspec.Raw(b"{}")), type=dict[str, str])
         entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in raw.items()}
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise _broken(path, f"its header is not what it should be ({exc})") from exc
@@ -90,7 +95,10 @@ def read_tensor_file(path: Path) -> TensorFile:
         key=lambda tensor: (tensor.begin, tensor.end),
     )
     _check_places(path, tensors, start, found.bytes)
-    return TensorFile(path, found, tuple(tensors))
+    layout = metadata.get("layout", "")
+    if layout not in ("", CHANNELS_LAST):
+        raise LoadError(f"{path} has the layout {layout!r}, which is not known here: build the model again")
+    return TensorFile(path, found, tuple(tensors), layout == CHANNELS_LAST)
 
 
 def _check_places(path: Path, tensors: list[TensorPlace], start: int, size: int) -> None:

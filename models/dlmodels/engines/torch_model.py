@@ -19,8 +19,8 @@ class TorchModel(Model):
     def __init__(self, spec: ModelSpec, device: TorchDevice) -> None:
         super().__init__(spec)
         self._device = device
-        # On CPUs this layout is the faster one for nearly every network (SqueezeNet: half the time), though the weights
-        # stay as they are in the file: oneDNN reorders them at each call either way.
+        # On CPUs this layout is the faster one for nearly every network (SqueezeNet: half the time). The filters of our
+        # own files lie in it too; ResNet-18 takes 1.7 times as long where they do not.
         self._layout = torch.channels_last if device.is_cpu else torch.contiguous_format
 
     @abstractmethod

@@ -30,6 +30,8 @@ _DTYPES = MappingProxyType(
     }
 )
 
+_FILTER_DIMENSIONS = 4
+
 
 class _Slot(NamedTuple):
     """A parameter or buffer of the skeleton, and where in the storage its content lies."""
@@ -116,7 +118,14 @@ class ZooModel(TorchModel):
             store[name] = (
                 torch.nn.Parameter(tensor, requires_grad=False) if isinstance(was, torch.nn.Parameter) else tensor
             )
-            yield _Slot(store[name], offset, was.shape, was.stride())
+            layout = torch.channels_last if _is_filter_last(file, was) else torch.contiguous_format
+            stride = torch.empty(was.shape, device="meta", memory_format=layout).stride()
+            yield _Slot(store[name], offset, was.shape, stride)
+
+
+def _is_filter_last(file: TensorFile, tensor: torch.Tensor) -> bool:
+    """Whether the file holds this tensor as (out, height, width, in)."""
+    return file.channels_last and tensor.ndim == _FILTER_DIMENSIONS
 
 
 def _check_tensors(spec: ModelSpec, file: TensorFile, wanted: dict[str, torch.Tensor]) -> None:
@@ -135,10 +144,11 @@ def _check_tensors(spec: ModelSpec, file: TensorFile, wanted: dict[str, torch.Te
         )
     for name, tensor in wanted.items():
         place = found[name]
-        if place.shape != tuple(tensor.shape):
+        shape = tuple(tensor.permute(0, 2, 3, 1).shape if _is_filter_last(file, tensor) else tensor.shape)
+        if place.shape != shape:
             raise LoadError(
                 f"{file.path}: {name} has the shape {place.shape}, where {spec.architecture} with {spec.classes} classes"
-                f" has {tuple(tensor.shape)}: correct `classes` or `architecture`, or build {spec.name!r} again"
+                f" has {shape}: correct `classes` or `architecture`, or build {spec.name!r} again"
             )
         if _DTYPES[place.dtype] != tensor.dtype:
             raise LoadError(f"{file.path}: {name} has the type {place.dtype}, not {tensor.dtype}: convert the weights")

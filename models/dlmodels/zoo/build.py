@@ -5,9 +5,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import safetensors.numpy
 import torchvision
 
+from dlmodels.engines.safetensors_file import CHANNELS_LAST
 from dlmodels.errors import BuildError
 from dlmodels.labels import write_labels
 from dlmodels.repository import ModelSpec, read_model, write_model
@@ -17,6 +19,7 @@ from dlmodels.zoo.random_weights import random_weights
 
 WEIGHTS_FILE = "weights.safetensors"
 LABELS_FILE = "corresp.txt"
+_FILTER_DIMENSIONS = 4
 
 
 def build(
@@ -60,8 +63,12 @@ def _write(
         progress(f"{network.name}: drawing {network.parameters / 1e6:.1f} million random weights, seed {seed}")
         weights = random_weights(network.name, seed)
     progress(f"{network.name}: writing {network.bytes / 1e6:.0f} MB")
-    # The metadata is what other readers of the format look for.
-    safetensors.numpy.save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # Filters as the convolutions want them: they are used where they lie in the file, never rearranged at a load.
+    arranged = {
+        key: np.ascontiguousarray(tensor.transpose(0, 2, 3, 1)) if tensor.ndim == _FILTER_DIMENSIONS else tensor
+        for key, tensor in weights.items()
+    }
+    safetensors.numpy.save_file(arranged, folder / WEIGHTS_FILE, metadata={"layout": CHANNELS_LAST})
     categories = torchvision.models.get_model_weights(network.name)["IMAGENET1K_V1"].meta["categories"]
     write_labels(folder / LABELS_FILE, categories)
     write_model(

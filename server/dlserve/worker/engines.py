@@ -3,7 +3,6 @@
 import gc
 import importlib.metadata
 import logging
-import os
 import platform
 import threading
 from pathlib import Path
@@ -69,15 +68,12 @@ class Engines:
             return f"unavailable: the package {distribution} is not installed"
 
 
-def device_name(device: str) -> str:
-    """What the device calls itself: the processor's or the GPU's product name."""
+def device_name(device: str, visible_gpus: str | None) -> str:
+    """What the device calls itself: the processor's or the GPU's product name. `visible_gpus`: CUDA_VISIBLE_DEVICES."""
     if device == "cpu":
         return _processor_name()
-    # The index is CUDA's, so what CUDA is allowed to see decides which GPU it means.
     index = int(device.removeprefix("cuda:"))
-    return next(
-        (gpu.name for gpu in hardware.gpus(os.environ.get("CUDA_VISIBLE_DEVICES")) if gpu.index == index), device
-    )
+    return next((gpu.name for gpu in hardware.gpus(visible_gpus) if gpu.index == index), device)
 
 
 def _processor_name() -> str:

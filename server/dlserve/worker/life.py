@@ -29,7 +29,9 @@ class Worker:
 
     def start(self) -> None:
         """Start the engines that must be there from the first request on. Raises EngineUnavailableError."""
-        for name in self._settings.engines:
+        # On a GPU always torch's too: a device that is missing must fail the start, not the first request.
+        on_gpu = () if self._settings.device == "cpu" else ("torch",)
+        for name in dict.fromkeys((*self._settings.engines, *on_gpu)):
             self._engines.get(name)
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -79,7 +81,7 @@ class Worker:
             generation=settings.generation,
             pid=os.getpid(),
             device=settings.device,
-            device_name=device_name(settings.device),
+            device_name=device_name(settings.device, settings.visible_gpus),
             budget_bytes=settings.budget_bytes,
             engines=self._engines.versions(),
         )

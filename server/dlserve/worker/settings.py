@@ -36,6 +36,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engines: tuple[str, ...]
     """Engines to start before the worker says it is ready; the others start when first needed."""
     log_format: Literal["text", "json"]
+    visible_gpus: str | None = None
+    """CUDA_VISIBLE_DEVICES; None: unset. It decides which GPU "cuda:0" is, so what its name is."""
 
 
 def parse_settings(line: bytes) -> WorkerSettings:

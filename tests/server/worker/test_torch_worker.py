@@ -108,7 +108,7 @@ def test_a_damaged_weights_file_is_refused_when_prepared(front: Front, spec: Mod
 
 @pytest.mark.skipif(bool(hardware.gpus(None)), reason="needs a machine without a GPU")
 def test_a_missing_gpu_fails_the_start_and_says_so(start_worker: StartWorker) -> None:
-    worker = start_worker(device="cuda:0", engines=["torch"])
+    worker = start_worker(device="cuda:0")
     worker.command(worker.settings)
     event = worker.event()
     assert event["event"] == "failed"

@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 from dlmodels.engines.safetensors_file import read_tensor_file
 from dlmodels.errors import LoadError
+from numpy.typing import NDArray
 
 Write = Callable[[str, bytes | str], Path]
 
@@ -24,7 +25,7 @@ def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, objec
 
 
 def test_tensors_are_where_the_library_put_them(tmp_path: Path) -> None:
-    tensors = {
+    tensors: dict[str, NDArray[np.generic]] = {
         "b.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
         "a.count": np.array(7, np.int64),
         "c": np.zeros((2, 0), np.float32),

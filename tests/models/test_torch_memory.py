@@ -10,12 +10,13 @@ import torch
 from dlmodels.engines.safetensors_file import TensorFile, read_tensor_file
 from dlmodels.engines.torch_memory import CopiedFile, MappedFile, Source, Staging, is_out_of_memory
 from dlmodels.errors import LoadError
+from numpy.typing import NDArray
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def tensors() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+def tensors() -> dict[str, NDArray[np.generic]]:
     random = np.random.default_rng(0)
     sizes = (1, 3, 64, 100, 1000, 7, 0, 5000, 1)
     floats = {f"f{i}": random.random(size, dtype=np.float32) for i, size in enumerate(sizes)}
@@ -23,7 +24,7 @@ def tensors() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
 
 
 @pytest.fixture
-def file(tmp_path: Path, tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> TensorFile:
+def file(tmp_path: Path, tensors: dict[str, NDArray[np.generic]]) -> TensorFile:
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file(tensors, path)
     return read_tensor_file(path)
@@ -43,16 +44,14 @@ def contents(source: Source, file: TensorFile) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("staging_bytes", [256, 300, 1024, 4096, 1 << 20])
 def test_a_copied_file_has_the_same_tensors_whatever_the_buffers_size(
-    file: TensorFile, tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]], staging_bytes: int
+    file: TensorFile, tensors: dict[str, NDArray[np.generic]], staging_bytes: int
 ) -> None:
     source = CopiedFile(file, CPU, Staging(CPU, staging_bytes))
     for _ in range(2):
         assert contents(source, file) == {name: value.tobytes() for name, value in tensors.items()}
 
 
-def test_a_mapped_file_has_the_same_tensors(
-    file: TensorFile, tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
-) -> None:
+def test_a_mapped_file_has_the_same_tensors(file: TensorFile, tensors: dict[str, NDArray[np.generic]]) -> None:
     source = MappedFile(file)
     assert source.bytes == file.path.stat().st_size
     assert contents(source, file) == {name: value.tobytes() for name, value in tensors.items()}

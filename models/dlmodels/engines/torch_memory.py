@@ -15,13 +15,14 @@ from dlmodels.errors import LoadError, OutOfMemoryError
 STAGING_BYTES = 32 << 20
 _ALIGNMENT = 256  # cudaMalloc's own; a kernel for unaligned tensors can be slower
 _MOST_PIECES = 1024  # IOV_MAX of Linux
-# torch has a type for a GPU that is full; for a machine that is full it has only RuntimeError with one of these texts.
-_CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory", "could not create a memory")
+# torch has a type for a GPU that is full, which TorchScript loses on the way; for a machine that is full it has only
+# RuntimeError. What is left to go by is the text.
+_OUT_OF_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator", "Cannot allocate memory", "could not create a memory")
 
 
 def is_out_of_memory(exc: RuntimeError) -> bool:
     """Whether torch failed for want of memory, on whichever device."""
-    return isinstance(exc, torch.OutOfMemoryError) or any(text in str(exc) for text in _CPU_OUT_OF_MEMORY)
+    return isinstance(exc, torch.OutOfMemoryError) or any(text in str(exc) for text in _OUT_OF_MEMORY)
 
 
 class Source(ABC):

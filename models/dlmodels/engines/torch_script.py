@@ -81,16 +81,19 @@ class ScriptModel(TorchModel):
 
 
 def check_archive(path: Path) -> None:
-    """Raises LoadError unless the file is a TorchScript archive, by its table of contents alone."""
+    """Raises LoadError unless the file is a whole TorchScript archive, by its table of contents and checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            damaged = archive.testzip()
     except OSError as exc:
         raise LoadError(f"the weights {path} cannot be read ({exc.strerror}): put the file back") from exc
     except zipfile.BadZipFile as exc:
         raise LoadError(f"{path} is no TorchScript file: {_CONVERT}") from exc
     if not any(name.endswith("/constants.pkl") for name in names) or not any("/code/" in name for name in names):
         raise LoadError(f"{path} is a pickled checkpoint, not TorchScript, and pickles are never loaded: {_CONVERT}")
+    if damaged is not None:
+        raise LoadError(f"{path} is damaged in {damaged}: copy it again, or save the network again")
 
 
 _CONVERT = (

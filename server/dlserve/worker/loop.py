@@ -121,7 +121,8 @@ class Loop:
             return
         task = make_task(job, service, body, received, next(self._arrivals))
         self._answers.open(task)
-        if service.model is None:
+        if service.model is None or service.unprepared_jobs:
+            service.unprepared_jobs.add(job.id)
             self._preparer.submit(service, partial(self._prepared, task))
         elif not self._inline(task):
             self._admit(task, service.model)
@@ -191,6 +192,7 @@ class Loop:
             self._answers.fail(task, failure)
         elif task.service.model is not None and not task.answered:
             self._admit(task, task.service.model)
+        task.service.unprepared_jobs.discard(task.job.id)
 
     def _admit(self, task: Task, model: Model) -> None:
         """See to a task's inputs, now that it is known whether its model wants them decoded."""

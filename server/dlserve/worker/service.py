@@ -1,7 +1,7 @@
 """A service as its worker knows it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dlmodels.engines.base import Model
 from dlmodels.spec import ModelSpec
@@ -15,6 +15,8 @@ class Service:
     spec: ModelSpec
     model: Model | None = None
     """The skeleton, once prepared."""
+    unprepared_jobs: set[int] = field(default_factory=set)
+    """Jobs that came before the skeleton. While one of them is on its way, later ones take the same way behind it."""
     forgotten: bool = False
     """Deleted: its model goes when its last job is answered."""
     forward_s: float = math.inf

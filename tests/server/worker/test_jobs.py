@@ -298,13 +298,14 @@ def test_hundreds_of_jobs_of_several_models_are_each_answered_once_and_rightly(f
     assert max(used) <= 1000
 
 
-def test_answers_of_one_model_come_in_order_of_arrival(front: Front) -> None:
-    front.define(1)
-    front.prepare(1)
-    jobs = front.send(*[front.call(1, b"x") for _ in range(300)])
-    for job in jobs:
-        front.reply(job)
+def test_answers_of_one_model_come_in_order_of_arrival_also_of_what_came_before_it_was_prepared(front: Front) -> None:
+    for service in range(40):
+        front.define(service)
+        jobs = front.send(*[front.call(service, b"x") for _ in range(20)])
+        for job in jobs:
+            front.reply(job)
     order = [message.id for message in front.all(Reply)]
+    assert len(order) == 800
     assert all(before < after for before, after in pairwise(order))
 
 

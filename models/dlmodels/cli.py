@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dlmodels.errors import ModelError
-from dlmodels.repository import MODEL_FILE, ModelSpec, read_model
+from dlmodels.repository import MODEL_FILE, ModelSpec, check_absent, read_model
 from dlmodels.zoo.catalog import CATALOG, CLASSES, ENGINES, TOP1_SOURCE, Network, find
 
 DEFAULT_REPOSITORY = Path("models/repository")
@@ -106,7 +106,7 @@ def _list(*, as_json: bool) -> None:
             f"{network.name:<20} {network.parameters / 1e6:>9.2f} M {network.macs / 1e9:>7.2f} G"
             f" {network.bytes / 1e6:>6.0f} MB {side:>9} {network.top1:>5.1f} %  {', '.join(ENGINES)}"
         )
-    print(f"\nMACs: multiply-adds of one forward. top-1: {TOP1_SOURCE}.")
+    print(f"\nMACs: multiply-adds of one forward\ntop-1: {TOP1_SOURCE}")
 
 
 def _facts(network: Network) -> dict[str, object]:
@@ -162,8 +162,10 @@ def _print_table(rows: dict[str, str]) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     names = list(dict.fromkeys(options.names))
-    for name in names:
-        find(name)  # a misspelt name is told before minutes of work, not after
+    for name in names:  # what cannot work is told before minutes of work, not after
+        find(name)
+        if not options.force:
+            check_absent(options.repository / name)
     print("loading torch", flush=True)
     from dlmodels.zoo.build import build  # noqa: PLC0415  seconds of torch, which the other commands do not need
 

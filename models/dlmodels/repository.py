@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from dlmodels.engines import known_engines
-from dlmodels.errors import RepositoryError, SettingError
+from dlmodels.errors import BuildError, RepositoryError, SettingError
 from dlmodels.images import InputSpec, validate
 from dlmodels.integrity import inside, verify_files
 from dlmodels.labels import count_labels, read_labels
@@ -26,6 +26,7 @@ __all__ = [
     "ModelSpec",
     "Skipped",
     "Survey",
+    "check_absent",
     "clear",
     "is_name",
     "read_labels",
@@ -120,6 +121,12 @@ def read_model(
         spec = msgspec.structs.replace(spec, input=image_input)
     _check_values(spec)
     return spec
+
+
+def check_absent(folder: Path) -> None:
+    """Raises BuildError where a model is to be built and something is there."""
+    if folder.exists():
+        raise BuildError(f"{folder} exists already: keep it, or give --force to build it anew")
 
 
 def clear(folder: Path, how: Literal["lib", "full", "dir"]) -> None:

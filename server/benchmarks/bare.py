@@ -14,7 +14,7 @@ ANSWER: dict[str, Any] = {
         "method": "/predict",
         "service": "zero",
         "time": 0.123456,
-        "timing": {stage: 0.000123 for stage in ("wire", "decode", "queue", "demote", "load", "forward", "post")},
+        "timing": dict.fromkeys(("wire", "decode", "queue", "demote", "load", "forward", "post"), 0.000123),
         "cache": "warm",
         "worker": 0,
         "batch_size": 1,

@@ -35,7 +35,7 @@ def worker_pids(server: Server) -> list[int]:
 
 
 def front_pid(server: Server) -> int:
-    (front,) = [c.pid for c in psutil.Process(server.process.pid).children() if "dlserve.front" in c.cmdline()]
+    (front,) = [int(c.pid) for c in psutil.Process(server.process.pid).children() if "dlserve.front" in c.cmdline()]
     return front
 
 

@@ -149,11 +149,11 @@ def test_bytes_that_are_no_http_end_the_connection_and_nothing_else(server: Serv
     host, port = server.url.removeprefix("http://").split(":")
     draws = random.Random(13)
     for size in (1, 100, 100_000):
-        with socket.create_connection((host, int(port))) as connection:
-            with contextlib.suppress(ConnectionError):  # it may be closed before all was sent
-                connection.sendall(draws.randbytes(size) + b"\r\n\r\n")
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(4096):
-                    pass
+        # It may be closed before all was sent.
+        with socket.create_connection((host, int(port))) as connection, contextlib.suppress(ConnectionError):
+            connection.sendall(draws.randbytes(size) + b"\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
     with server.client() as client:
         assert client.get("/healthz").status_code == 200

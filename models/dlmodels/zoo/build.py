@@ -12,7 +12,7 @@ import torchvision
 from dlmodels.engines.safetensors_file import CHANNELS_LAST
 from dlmodels.errors import BuildError
 from dlmodels.labels import write_labels
-from dlmodels.repository import ModelSpec, read_model, write_model
+from dlmodels.repository import ModelSpec, check_absent, read_model, write_model
 from dlmodels.zoo.catalog import CLASSES, Network, find
 from dlmodels.zoo.pretrained import Fetch, download, pretrained_weights
 from dlmodels.zoo.random_weights import random_weights
@@ -39,8 +39,8 @@ def build(
     """
     network = find(name)
     folder = repository.absolute() / name
-    if folder.exists() and not force:
-        raise BuildError(f"{folder} exists already: keep it, or give --force to build it anew")
+    if not force:
+        check_absent(folder)
     unfinished = folder.with_name(f".{name}.{os.getpid()}")  # hidden: no scan takes it for a model
     try:
         unfinished.mkdir(parents=True)

@@ -112,6 +112,7 @@ class FrontEnd:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(self._config.drain_timeout_s)),
             backlog=2048,

@@ -42,6 +42,22 @@ def test_tensors_are_where_the_library_put_them(tmp_path: Path) -> None:
     file.check_unchanged()
 
 
+@pytest.mark.parametrize(("metadata", "expected"), [(None, False), ({"layout": "channels_last"}, True)])
+def test_the_layout_of_filters_is_told_in_the_metadata(
+    tmp_path: Path, metadata: dict[str, str] | None, expected: bool
+) -> None:
+    path = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file({"a": np.ones(5, np.float32)}, path, metadata)
+    assert read_tensor_file(path).channels_last is expected
+
+
+def test_a_layout_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file({"a": np.ones(5, np.float32)}, path, {"layout": "spiral"})
+    with pytest.raises(LoadError, match="has the layout 'spiral', which is not known here"):
+        read_tensor_file(path)
+
+
 def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file({"a": np.ones(5, np.float32), "b": np.ones(2, np.int64)}, path)

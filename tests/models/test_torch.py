@@ -58,7 +58,7 @@ def pictures(count: int, shape: tuple[int, int, int] = (3, 224, 224)) -> Planes:
     return cells.repeat(shape[1] // 8, 2).repeat(shape[2] // 8, 3)
 
 
-def by_torchvision(repository: Path, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def by_torchvision(repository: Path, name: str) -> torch.nn.Module:
     """The same network by torchvision's own means; the filters of our files lie as (out, height, width, in)."""
     state = safetensors.torch.load_file(repository / name / "weights.safetensors")
     network: torch.nn.Module = torchvision.models.get_model(name, weights=None).eval()
@@ -128,6 +128,19 @@ def test_weights_are_used_where_they_lie_in_the_file(engine: Engine, repository:
     model.load()
     storages = {tensor.untyped_storage().data_ptr() for tensor in model._module.state_dict().values()}
     assert len(storages) == 1
+
+
+def test_a_file_in_torchs_own_layout_gives_the_same_answers(engine: Engine, repository: Path, tmp_path: Path) -> None:
+    ours = engine.prepare(read_model(repository / "squeezenet1_1"))
+    state = {
+        name: tensor.contiguous() for name, tensor in by_torchvision(repository, "squeezenet1_1").state_dict().items()
+    }
+    safetensors.torch.save_file(state, tmp_path / "their.safetensors")
+    spec = read_model(tmp_path, classes=1000, architecture="squeezenet1_1", image_input=ours.spec.input)
+    theirs = engine.prepare(spec)
+    ours.load()
+    theirs.load()
+    assert np.abs(theirs.run(pictures(2)) - ours.run(pictures(2))).max() < 1e-5
 
 
 def test_it_can_be_said_which_tiers_a_cpu_has(engine: Engine, repository: Path) -> None:

@@ -18,6 +18,7 @@ ITEM_BYTES = MappingProxyType(
     {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 )
 CHANNELS_LAST = "channels_last"
+FILTER_DIMENSIONS = 4
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 

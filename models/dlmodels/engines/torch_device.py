@@ -1,5 +1,7 @@
 """The device that torch computes on: its memory, and the buffers on the way to it."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from dlmodels.engines.base import Memory
@@ -57,8 +59,13 @@ class TorchDevice:
     def staging(self) -> Staging:
         """The buffers on the way to the GPU, made when a model first needs them."""
         if self._staging is None:
-            self._staging = Staging(self.torch)
+            with self.current():
+                self._staging = Staging(self.torch)
         return self._staging
+
+    def current(self) -> AbstractContextManager[object]:
+        """Make it the calling thread's current device: CUDA keeps one per thread, and the first GPU is its default."""
+        return nullcontext() if self.is_cpu else torch.cuda.device(self.torch)
 
     def release_cached(self) -> None:
         """Give what torch keeps for its next allocation back to the GPU: a larger block may fit then."""

@@ -36,7 +36,7 @@ class TorchModel(Model):
         if not batch.flags.writeable:
             batch = batch.copy()  # torch warns of tensors over memory that it may not write
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._device.current():
                 answer = self._probabilities(torch.from_numpy(batch))
         except (RuntimeError, ValueError) as exc:
             if isinstance(exc, RuntimeError) and is_out_of_memory(exc):

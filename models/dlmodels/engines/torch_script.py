@@ -40,7 +40,7 @@ class ScriptModel(TorchModel):
             raise LoadError(f"{self._path} has changed since it was checked: create its service again or restart")
         self._device.check_fits(self.spec.name, self.weights_bytes)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), self._device.current():
                 # torch would rather have people export; DeepDetect's users have these files
                 warnings.simplefilter("ignore", FutureWarning)
                 module = torch.jit.load(str(self._path), map_location=self._device.torch)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from dlmodels.engines.safetensors_file import TensorFile, read_tensor_file
+from dlmodels.engines.safetensors_file import FILTER_DIMENSIONS, TensorFile, read_tensor_file
 from dlmodels.engines.torch_device import TorchDevice
 from dlmodels.engines.torch_memory import CopiedFile, MappedFile, Source
 from dlmodels.engines.torch_model import TorchModel
@@ -29,8 +29,6 @@ _DTYPES = MappingProxyType(
         "BOOL": torch.bool,
     }
 )
-
-_FILTER_DIMENSIONS = 4
 
 
 class _Slot(NamedTuple):
@@ -70,8 +68,8 @@ class ZooModel(TorchModel):
         if self._loaded:
             return
         self._device.check_fits(self.spec.name, self.weights_bytes)
-        storage = self._source.load()
-        with torch.no_grad():
+        with torch.no_grad(), self._device.current():
+            storage = self._source.load()
             for tensor, offset, shape, stride in self._slots:
                 tensor.set_(storage, offset, shape, stride)
         self._loaded = True
@@ -125,7 +123,7 @@ class ZooModel(TorchModel):
 
 def _is_filter_last(file: TensorFile, tensor: torch.Tensor) -> bool:
     """Whether the file holds this tensor as (out, height, width, in)."""
-    return file.channels_last and tensor.ndim == _FILTER_DIMENSIONS
+    return file.channels_last and tensor.ndim == FILTER_DIMENSIONS
 
 
 def _check_tensors(spec: ModelSpec, file: TensorFile, wanted: dict[str, torch.Tensor]) -> None:

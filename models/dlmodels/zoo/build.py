@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 import torchvision
 
-from dlmodels.engines.safetensors_file import CHANNELS_LAST
+from dlmodels.engines.safetensors_file import CHANNELS_LAST, FILTER_DIMENSIONS
 from dlmodels.errors import BuildError
 from dlmodels.labels import write_labels
 from dlmodels.repository import ModelSpec, check_absent, read_model, write_model
@@ -19,7 +19,6 @@ from dlmodels.zoo.random_weights import random_weights
 
 WEIGHTS_FILE = "weights.safetensors"
 LABELS_FILE = "corresp.txt"
-_FILTER_DIMENSIONS = 4
 
 
 def build(
@@ -65,7 +64,7 @@ def _write(
     progress(f"{network.name}: writing {network.bytes / 1e6:.0f} MB")
     # Filters as the convolutions want them: they are used where they lie in the file, never rearranged at a load.
     arranged = {
-        key: np.ascontiguousarray(tensor.transpose(0, 2, 3, 1)) if tensor.ndim == _FILTER_DIMENSIONS else tensor
+        key: np.ascontiguousarray(tensor.transpose(0, 2, 3, 1)) if tensor.ndim == FILTER_DIMENSIONS else tensor
         for key, tensor in weights.items()
     }
     safetensors.numpy.save_file(arranged, folder / WEIGHTS_FILE, metadata={"layout": CHANNELS_LAST})

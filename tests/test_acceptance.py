@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,6 +113,33 @@ def test_a_worker_killed_in_mid_stream_costs_no_answer(start_server: Callable[..
         assert sample(client, "dlserve_worker_restarts_total") == 1
         # The new worker had to load again, so the phase was not all warm: it must not pass for a warm measurement.
         assert process.returncode == (0 if phase["verdict"] == "valid" else 1)
+
+
+def test_a_stop_in_mid_stream_loses_no_answer_that_was_accepted(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
+    with server.client() as client:
+        for name in ("a", "b"):
+            simulated(client, name, forward_s=0.02, bytes=1_000_000)
+        options = ("--users", "8", "--spawn-rate", "8", "--phases", "warm", "--requests")
+        finished(locust(server, tmp_path / "short", *options, "10"))
+        before = sample(client, "dlserve_requests_total")
+        beside_records = before - 10  # what warms the models up, before the clock
+        results = tmp_path / "stopped"
+        process = locust(server, results, *options, "5000")
+        pause = threading.Event()
+        while sample(client, "dlserve_requests_total") < before + 150:
+            assert process.poll() is None, finished(process)
+            pause.wait(0.02)
+    assert server.stop() == 0
+    shown = finished(process)
+    assert process.returncode == 1, shown
+    accounts = next(line for line in server.log if "drained: " in line)
+    accepted, answered_all = re.findall(r"(\d+) (?:predict calls accepted|answered)", accounts)
+    assert accepted == answered_all
+    received = sum(record["status"] == 200 for record in records(results))
+    assert int(accepted) == 10 + received + 2 * beside_records, (accounts, shown)
 
 
 def demo(*options: str) -> "subprocess.CompletedProcess[str]":

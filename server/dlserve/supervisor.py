@@ -21,7 +21,7 @@ from time import perf_counter
 
 import msgspec
 from dlmodels.errors import ModelError
-from dlmodels.repository import ModelSpec, scan
+from dlmodels.repository import ModelSpec, survey
 
 from dlserve import logs
 from dlserve.config import MIB, Config
@@ -144,9 +144,12 @@ class Supervisor:
             specs: tuple[ModelSpec, ...] = ()
         else:
             try:
-                specs = scan(Path(self._config.models_dir))
+                found = survey(Path(self._config.models_dir))
             except ModelError as exc:
                 raise StartError(str(exc)) from exc
+            specs = found.models
+            for skipped in found.skipped:
+                log.warning("model folder %s is no service: %s", skipped.folder, skipped.reason)
         names = {spec.name for spec in specs}
         for name in self._config.preload:
             if name != "all" and name not in names:
@@ -242,6 +245,7 @@ class Supervisor:
             front_socket=str(self._folder / "workers.sock"),
             data_roots=config.data_roots,
             engines=self._engines,
+            visible_gpus=config.visible_gpus,
             log_format=config.log_format,
         )
         self._spawn(number, "dlserve.worker", [], settings)
@@ -372,6 +376,7 @@ class Supervisor:
 
     def _drain(self) -> None:
         self._exit_code = 0
+        self._http.close()  # so that, once the front end has closed its own, new connections are refused at once
         if FRONT in self._children:
             self._children[FRONT].stop()
         else:

@@ -1,15 +1,22 @@
 """Pictures in every kind of file, and a small repository of real networks."""
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from dlmodels.images import Pixels
+import torch
+from dlmodels.engines.base import Engine
+from dlmodels.engines.torch import TorchEngine
+from dlmodels.images import InputSpec, Pixels
+from dlmodels.repository import ModelSpec, read_model
 from dlmodels.zoo.build import build
 from PIL import Image
+
+from .networks import SMALL
 
 WIDTH, HEIGHT = 30, 20
 
@@ -90,3 +97,28 @@ def write(tmp_path: Path) -> Callable[[str, bytes | str], Path]:
         return path
 
     return _write
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    started = TorchEngine("cpu", 1)
+    started.start()
+    return started
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., ModelSpec]:
+    """Save a network as TorchScript in a folder of its own, as a person would drop it in."""
+
+    def _script(module: torch.nn.Module, classes: int = 5, image_input: InputSpec = SMALL) -> ModelSpec:
+        torch.manual_seed(0)
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter)
+        folder = tmp_path / "scripted"
+        folder.mkdir(exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            torch.jit.save(torch.jit.script(module.eval()), folder / "net.pt")
+        return read_model(folder, classes=classes, image_input=image_input)
+
+    return _script

@@ -1,24 +1,17 @@
 """The torch engine, with real networks on the CPU."""
 
-import pickle
 import re
 import shutil
-import warnings
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import torchvision
 from dlmodels.engines.base import Engine, Memory
 from dlmodels.engines.torch import TorchEngine
 from dlmodels.engines.torch_device import TorchDevice
-from dlmodels.engines.torch_script import ScriptModel
 from dlmodels.engines.torch_zoo import ZooModel
 from dlmodels.errors import (
     EngineUnavailableError,
@@ -31,41 +24,7 @@ from dlmodels.errors import (
 from dlmodels.images import InputSpec, Planes
 from dlmodels.repository import ModelSpec, read_model
 
-NETWORKS = ("squeezenet1_1", "shufflenet_v2_x0_5")
-SMALL = InputSpec(width=16, height=16)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    started = TorchEngine("cpu", 1)
-    started.start()
-    return started
-
-
-@pytest.fixture(scope="module")
-def gpu() -> Engine:
-    if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA GPU on this machine")
-    started = TorchEngine("cuda:0", 1)
-    started.start()
-    return started
-
-
-def pictures(count: int, shape: tuple[int, int, int] = (3, 224, 224)) -> Planes:
-    """Smooth random pictures, all different."""
-    random = np.random.default_rng(0)
-    cells = random.standard_normal((count, shape[0], 8, 8), dtype=np.float32)
-    return cells.repeat(shape[1] // 8, 2).repeat(shape[2] // 8, 3)
-
-
-def by_torchvision(repository: Path, name: str) -> torch.nn.Module:
-    """The same network by torchvision's own means; the filters of our files lie as (out, height, width, in)."""
-    state = safetensors.torch.load_file(repository / name / "weights.safetensors")
-    network: torch.nn.Module = torchvision.models.get_model(name, weights=None).eval()
-    network.load_state_dict(
-        {key: tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor for key, tensor in state.items()}
-    )
-    return network
+from .networks import NETWORKS, by_torchvision, pictures
 
 
 def mapped_files() -> str:
@@ -293,185 +252,6 @@ class TestWrongFiles:
             model.load()
 
 
-class Scores(NamedTuple):
-    """What a network with auxiliary classifiers returns."""
-
-    logits: torch.Tensor
-    aux: torch.Tensor | None
-
-
-class Tiny(torch.nn.Module):
-    """Five classes from 3 x 16 x 16, or what `kind` asks for."""
-
-    def __init__(self, kind: str = "plain") -> None:
-        super().__init__()
-        self.kind = kind
-        self.convolution = torch.nn.Conv2d(3, 4, 3)
-        self.last = torch.nn.Linear(4, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores; misbehaves for batches where `kind` says so."""
-        x = self.last(self.convolution(x).mean((2, 3)))
-        if self.kind == "memory" and x.size(0) > 1:
-            x = x + torch.zeros(1 << 52, device=x.device)[0]
-        if self.kind == "nan" and x.size(0) > 1:
-            x = x / torch.zeros_like(x)
-        if self.kind == "squeezed":
-            x = x[:, :, None, None]
-        if self.kind == "one score":
-            x = x.mean()
-        return x
-
-
-class TwoOutputs(Tiny):
-    """As GoogLeNet, scripted."""
-
-    def forward(self, x: torch.Tensor) -> Scores:  # type: ignore[override]
-        """Scores of both classifiers."""
-        scores = self.last(self.convolution(x).mean((2, 3)))
-        return Scores(scores, scores * 0)
-
-
-class Pair(Tiny):
-    """Two tensors of which neither is named."""
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        """Scores twice."""
-        scores = self.last(self.convolution(x).mean((2, 3)))
-        return scores, scores
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Callable[..., ModelSpec]:
-    """Save a network as TorchScript in a folder of its own, as a person would drop it in."""
-
-    def _script(module: torch.nn.Module, classes: int = 5, image_input: InputSpec = SMALL) -> ModelSpec:
-        torch.manual_seed(0)
-        for parameter in module.parameters():
-            torch.nn.init.normal_(parameter)
-        folder = tmp_path / "scripted"
-        folder.mkdir(exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            torch.jit.save(torch.jit.script(module.eval()), folder / "net.pt")
-        return read_model(folder, classes=classes, image_input=image_input)
-
-    return _script
-
-
-class TestTorchScript:
-    """Files as DeepDetect uses them."""
-
-    @pytest.mark.parametrize("module", [Tiny(), Tiny("squeezed"), TwoOutputs()], ids=["plain", "squeezed", "auxiliary"])
-    def test_answers_are_the_networks_own_and_survive_a_reload(
-        self, engine: Engine, script: Callable[..., ModelSpec], module: torch.nn.Module
-    ) -> None:
-        spec = script(module)
-        model = engine.prepare(spec)
-        batch = pictures(3, (3, 16, 16))
-        with torch.inference_mode():
-            output = module(torch.from_numpy(batch))
-            scores = output.logits if isinstance(output, Scores) else output
-            expected = scores.reshape(3, 5).softmax(1).numpy()
-        for _ in range(2):
-            model.load()
-            model.load()
-            assert np.abs(model.run(batch) - expected).max() < 1e-5
-            model.unload()
-            model.unload()
-        assert model.weights_bytes == (3 * 4 * 9 + 4 + 4 * 5 + 5) * 4
-
-    def test_nothing_of_it_stays_when_unloaded(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
-        model = engine.prepare(script(Tiny()))
-        assert isinstance(model, ScriptModel)
-        assert model._module is None
-        with pytest.raises(ForwardError, match="is not loaded"):
-            model.run(pictures(1, (3, 16, 16)))
-
-    @pytest.mark.parametrize(
-        ("module", "classes", "image_input", "expected"),
-        [
-            (Tiny(), 7, SMALL, "gives scores of shape (1, 5) for a batch of 1, where 7 classes are expected"),
-            (Tiny("one score"), 5, SMALL, "gives scores of shape ()"),
-            (Pair(), 5, SMALL, "gives no single tensor of class scores, but tuple"),
-            (Tiny(), 5, InputSpec(width=16, height=16, bw=True), "failed on a batch of shape (1, 1, 16, 16)"),
-        ],
-    )
-    def test_a_network_that_is_not_as_described_is_refused_at_once(
-        self,
-        engine: Engine,
-        script: Callable[..., ModelSpec],
-        module: torch.nn.Module,
-        classes: int,
-        image_input: InputSpec,
-        expected: str,
-    ) -> None:
-        with pytest.raises(LoadError, match=re.escape(expected)):
-            engine.prepare(script(module, classes, image_input))
-
-    def test_a_batch_too_large_for_the_memory_is_told_from_other_failures(
-        self, engine: Engine, script: Callable[..., ModelSpec]
-    ) -> None:
-        model = engine.prepare(script(Tiny("memory")))
-        model.load()
-        with pytest.raises(OutOfMemoryError, match="no memory for a batch of 2 on cpu: send fewer images"):
-            model.run(pictures(2, (3, 16, 16)))
-        assert model.run(pictures(1, (3, 16, 16))).shape == (1, 5)
-
-    def test_answers_that_are_no_numbers_are_an_error(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
-        model = engine.prepare(script(Tiny("nan")))
-        model.load()
-        with pytest.raises(ForwardError, match="not finite"):
-            model.run(pictures(2, (3, 16, 16)))
-
-    def test_pickles_are_never_loaded(self, engine: Engine, tmp_path: Path) -> None:
-        class Trap:
-            def __reduce__(self) -> tuple[object, ...]:
-                return (Path.touch, (tmp_path / "sprung",))
-
-        folder = tmp_path / "m"
-        folder.mkdir()
-        saves: dict[str, Callable[[Path], object]] = {
-            "pickled checkpoint": lambda path: torch.save({"a": Trap()}, path),
-            "no TorchScript file": lambda path: path.write_bytes(pickle.dumps(Trap())),
-        }
-        for expected, save in saves.items():
-            save(folder / "net.pt")
-            with pytest.raises(LoadError, match=f"{expected}.*save the network with torch.jit.save"):
-                engine.prepare(read_model(folder, classes=5))
-        assert not (tmp_path / "sprung").exists()
-
-    def test_a_damaged_or_foreign_file_is_refused(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
-        spec = script(Tiny())
-        path = Path(spec.folder) / spec.weights
-        content = path.read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            weights = max((archive.read(name) for name in archive.namelist() if "/data/" in name), key=len)
-        flipped = content.replace(weights, weights[:-1] + bytes([weights[-1] ^ 1]))
-        for damaged, expected in (
-            (b"", "no TorchScript file"),
-            (b"hello", "no TorchScript file"),
-            (content[:-100], "no TorchScript file"),
-            (flipped, "is damaged in net/data/"),
-        ):
-            path.write_bytes(damaged)
-            with pytest.raises(LoadError, match=expected):
-                engine.prepare(read_model(path.parent, classes=5, image_input=SMALL))
-
-    def test_a_file_that_changed_after_it_was_prepared_does_not_load(
-        self, engine: Engine, script: Callable[..., ModelSpec]
-    ) -> None:
-        spec = script(Tiny())
-        model = engine.prepare(spec)
-        path = Path(spec.folder) / spec.weights
-        path.write_bytes(path.read_bytes() + b"x")
-        with pytest.raises(LoadError, match="has changed since it was checked"):
-            model.load()
-        path.unlink()
-        with pytest.raises(LoadError, match="put the file back"):
-            model.load()
-
-
 class TestEngine:
     """What is not about a model."""
 
@@ -493,56 +273,3 @@ class TestEngine:
     def test_it_must_be_started_first(self) -> None:
         with pytest.raises(EngineUnavailableError, match="call start"):
             TorchEngine("cpu", 1).prepare(ModelSpec("m", "torch"))
-
-
-@pytest.mark.gpu
-class TestGpu:
-    """The same code on an NVIDIA GPU."""
-
-    @pytest.mark.parametrize("name", NETWORKS)
-    def test_answers_are_those_of_the_cpu(self, gpu: Engine, engine: Engine, repository: Path, name: str) -> None:
-        spec = read_model(repository / name)
-        answers = []
-        for one in (gpu, engine):
-            model = one.prepare(spec)
-            model.load()
-            answers.append(model.run(pictures(4)))
-        assert np.abs(answers[0] - answers[1]).max() < 1e-3
-
-    def test_a_batch_gives_what_its_images_give_alone(self, gpu: Engine, repository: Path) -> None:
-        model = gpu.prepare(read_model(repository / "squeezenet1_1"))
-        model.load()
-        batch = pictures(7)
-        alone = np.concatenate([model.run(batch[i : i + 1]) for i in range(7)])
-        assert np.abs(model.run(batch) - alone).max() < 1e-4
-
-    def test_a_reload_gives_the_same_answer_and_an_unload_leaves_no_byte(self, gpu: Engine, repository: Path) -> None:
-        model = gpu.prepare(read_model(repository / "squeezenet1_1"))
-        model.load()
-        expected = model.run(pictures(2))
-        model.unload()
-        before = torch.cuda.memory_allocated()
-        for _ in range(3):
-            model.load()
-            assert torch.cuda.memory_allocated() - before >= model.weights_bytes
-            assert np.array_equal(model.run(pictures(2)), expected)
-            model.unload()
-            assert torch.cuda.memory_allocated() == before
-
-    def test_memory_is_the_gpus_and_kept_blocks_count_as_free(self, gpu: Engine, repository: Path) -> None:
-        model = gpu.prepare(read_model(repository / "squeezenet1_1"))
-        before = gpu.memory()
-        model.load()
-        assert before.free_bytes - gpu.memory().free_bytes >= model.weights_bytes
-        model.unload()
-        assert abs(gpu.memory().free_bytes - before.free_bytes) < 8 << 20
-        assert gpu.memory().total_bytes == torch.cuda.get_device_properties(0).total_memory
-
-    def test_a_batch_too_large_for_the_gpu_is_out_of_memory_and_the_next_one_runs(
-        self, gpu: Engine, script: Callable[..., ModelSpec]
-    ) -> None:
-        model = gpu.prepare(script(Tiny("memory")))
-        model.load()
-        with pytest.raises(OutOfMemoryError, match="no memory for a batch of 2 on cuda:0"):
-            model.run(pictures(2, (3, 16, 16)))
-        assert model.run(pictures(1, (3, 16, 16))).shape == (1, 5)

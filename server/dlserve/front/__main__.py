@@ -86,8 +86,8 @@ class FrontEnd:
         api = make_api(importlib.metadata.version("dlserve"))
         api.include_router(services.router(registry, self.pool, creator, bodies, self._facts()))
         api.include_router(ops.router(self.pool, metrics))
-        predict = Predict(config, bodies, registry, self.dispatcher, metrics, self.fetcher)
-        self.app = App(api, predict, config.api_key)
+        self._predict = Predict(config, bodies, registry, self.dispatcher, metrics, self.fetcher)
+        self.app = App(api, self._predict, config.api_key)
 
     def _facts(self) -> dict[str, object]:
         """The settings that a measurement must name."""
@@ -123,6 +123,7 @@ class FrontEnd:
             asyncio.create_task(_obey(commands, server)),
         ]
         await server.serve(sockets=[http])
+        log.info("drained: %d predict calls accepted, %d answered", self._predict.accepted, self._predict.answered)
         for task in background:
             task.cancel()
         links.close()

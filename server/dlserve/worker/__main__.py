@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 
 import msgspec
@@ -32,7 +31,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dlserve.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="inherited socket to the supervisor")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # they may reach the whole group; the supervisor decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     control = Control(socket.socket(fileno=options.fd))
     logs.configure("worker", "text")
     try:
@@ -78,4 +81,6 @@ def _end_by_defect(args: threading.ExceptHookArgs) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # nothing is left to do, and the frameworks' own tear-down takes long and prints much

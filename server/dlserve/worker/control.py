@@ -5,8 +5,6 @@ The other end's closing is how a worker learns, even of a killed supervisor, tha
 
 import logging
 import os
-import select
-import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -34,8 +32,6 @@ class Control:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._unread = b""
-        # SIGTERM arrives here as a byte: a handler may interrupt any Python code, so it must not touch a lock.
-        self._signals, self._signalled = socket.socketpair()
 
     def first_line(self) -> bytes:
         """The settings; b"" if the supervisor has gone before it sent any."""
@@ -55,28 +51,17 @@ class Control:
             log.warning("the supervisor cannot be told %r: %s", event.event, exc)
 
     def watch(self, on_stop: Callable[[], None]) -> None:
-        """From now on: SIGTERM or a stop line calls `on_stop` in a thread of its own; end of line ends the process.
-
-        Call it from the main thread.
-        """
-        self._signalled.setblocking(False)
-        signal.set_wakeup_fd(self._signalled.fileno())
-        signal.signal(signal.SIGTERM, lambda *_: None)
+        """From now on: a stop line calls `on_stop` in a thread of its own; end of line ends the process."""
         threading.Thread(target=self._watch, args=(on_stop,), name="control", daemon=True).start()
 
     def _watch(self, on_stop: Callable[[], None]) -> None:
         while True:
             self._commands(on_stop)
-            readable, _, _ = select.select([self._connection, self._signals], [], [])
-            if self._signals in readable:
-                self._signals.recv(64)
-                on_stop()
-            if self._connection in readable:
-                received = self._receive()
-                if not received:
-                    log.warning("the supervisor is gone: this worker ends now")
-                    os._exit(ORPHANED)
-                self._unread += received
+            received = self._receive()
+            if not received:
+                log.warning("the supervisor is gone: this worker ends now")
+                os._exit(ORPHANED)
+            self._unread += received
 
     def _receive(self) -> bytes:
         try:

@@ -1,10 +1,12 @@
 """A worker's connection to the front end: whole messages in, encoded messages out."""
 
+import contextlib
 import logging
 import select
 import socket
 import threading
 from collections import deque
+from time import perf_counter
 
 import msgspec
 import numpy as np
@@ -38,16 +40,18 @@ class FrameReader:
         """Nothing has come that was not handed out; to be asked from another thread."""
         return self._between_frames and not select.select([self._connection], [], [], 0)[0]
 
-    def read(self) -> tuple[ToWorker, memoryview | None] | None:
+    def read(self, spin_s: float = 0.0) -> tuple[ToWorker, memoryview | None] | None:
         """The next message and its body, in a buffer of its own; None when the connection has ended.
 
-        A body of more than `max_body_bytes` is read and thrown away: None stands in its place.
+        For up to `spin_s` it looks again and again before it goes to sleep. A body of more than `max_body_bytes` is read and thrown away: None stands in its place.
         Raises ProtocolError, or OSError if the connection breaks.
         """
         if self._begin == self._end:
             self._begin = self._end = 0
             self._between_frames = True
-            received = self._connection.recv_into(self._ahead)
+            received = self._spin(spin_s) if spin_s else None
+            if received is None:
+                received = self._connection.recv_into(self._ahead)
             self._between_frames = False
             if not received:
                 return None
@@ -65,6 +69,14 @@ class FrameReader:
             self._discard(body_size)
             return message, None
         return message, self._body(body_size)
+
+    def _spin(self, spin_s: float) -> int | None:
+        """Bytes that came within `spin_s`, None if none did; on the processor all the while."""
+        until = perf_counter() + spin_s
+        while perf_counter() < until:
+            with contextlib.suppress(BlockingIOError):
+                return self._connection.recv_into(self._ahead, 0, socket.MSG_DONTWAIT)
+        return None
 
     def _look_ahead(self, size: int) -> None:
         """Have at least `size` unread bytes in the look-ahead buffer; `size` must fit in it."""

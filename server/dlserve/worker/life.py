@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from time import perf_counter
 
 from dlserve.messages import Hello
 from dlserve.worker.engines import Engines, device_name
@@ -42,12 +43,18 @@ class Worker:
                 self._loop = loop
                 if self._stopping.is_set():
                     loop.stop()
+            began = perf_counter()
             with connection:
                 loop.run(self._hello(), on_ready)
-            on_ready = _nothing
             if self._stopping.is_set():
                 return
-            log.warning("the front end is gone: services and weights are dropped, connecting again")
+            on_ready = self._again
+            if perf_counter() - began < _LAST_RETRY_S:
+                self._stopping.wait(_LAST_RETRY_S)  # whoever hangs up at once is not asked at once again
+
+    def _again(self) -> None:
+        """The supervisor knows already that this worker is ready; only the front end is another."""
+        log.warning("the front end was replaced: services and weights were dropped")
 
     def stop(self) -> None:
         """Answer what has been received, then let `run` return."""
@@ -85,7 +92,3 @@ class Worker:
             budget_bytes=settings.budget_bytes,
             engines=self._engines.versions(),
         )
-
-
-def _nothing() -> None:
-    """Called when the worker is ready for another front end: its supervisor knows already."""

@@ -47,6 +47,8 @@ from dlserve.worker.task import Task, make_task
 log = logging.getLogger(__name__)
 _INLINE_FORWARD_S = 100e-6
 """A forward this short is over before another thread would have begun it."""
+_SPIN_S = 200e-6
+"""After such a one, look for the next job this long before sleeping: to be woken would cost more than the job did."""
 
 
 class Loop:
@@ -68,6 +70,7 @@ class Loop:
         )
         self._services: dict[int, Service] = {}
         self._arrivals = itertools.count()
+        self._spin_s = 0.0
 
     def run(self, hello: Hello, on_ready: Callable[[], None]) -> None:
         """Say hello and serve until the connection ends, or until `stop` and all that was received is answered."""
@@ -94,7 +97,8 @@ class Loop:
     # ---- the receiving thread
 
     def _receive(self) -> None:
-        while (received := self._reader.read()) is not None:
+        while (received := self._reader.read(self._spin_s)) is not None:
+            self._spin_s = 0.0
             message, body = received
             if type(message) is Job:
                 self._on_job(message, body)
@@ -163,6 +167,7 @@ class Loop:
         task.inputs = (task.body,)
         self._runner.run((task,))
         self._agenda.give_back()
+        self._spin_s = _SPIN_S
         return True
 
     def _on_cancel(self, message: Cancel) -> None:

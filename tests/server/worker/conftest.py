@@ -1,7 +1,7 @@
 """A real worker process with the other ends of its two lines, a front end and a supervisor; and a model that only counts."""
 
+import contextlib
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -254,7 +254,8 @@ class WorkerProcess:
         """Release everything; a worker that still runs must stop when asked to."""
         running = self.process.poll() is None
         if running:
-            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(OSError):
+                self.command({"command": "stop"})
         try:
             code = self.exit_code()
         finally:

@@ -28,14 +28,15 @@ def test_a_stop_answers_all_that_was_sent_then_exits_with_0(start_worker: StartW
     assert worker.event() == {}
 
 
-def test_sigterm_is_a_stop_and_sigint_is_nothing(start_worker: StartWorker) -> None:
+def test_signals_to_the_group_leave_a_worker_to_its_supervisor(start_worker: StartWorker) -> None:
     worker = start_worker(max_batch=1)
     front = worker.start()
     front.define(1, forward_s=0.02)
     jobs = front.send(*[front.call(1, b"x") for _ in range(10)])
     worker.process.send_signal(signal.SIGINT)
-    front.reply(jobs[0])
     worker.process.send_signal(signal.SIGTERM)
+    front.reply(jobs[0])
+    worker.command(STOP)
     front.read_to_end()
     assert [message.id for message in front.all(Reply)] == jobs
     assert worker.exit_code() == 0

@@ -50,6 +50,10 @@ class Predict:
         self._metrics = metrics
         self._data = deepdetect.DataReader(config, fetcher)
         self._bodies = bodies
+        self.accepted = 0
+        """Calls whose body was read."""
+        self.answered = 0
+        """Of those, the ones whose answer or error was sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call, whatever happens to it."""
@@ -59,22 +63,26 @@ class Predict:
             if self._key:
                 check_key(headers, self._key)
             pieces = await self._bodies.read(headers, receive)
+            self.accepted += 1
             try:
-                rendered = await self._predict(scope, headers, pieces, receive, began)
+                service, outcome, rendered = await self._predict(scope, headers, pieces, receive, began)
             finally:
                 self._bodies.release(pieces)
         except ApiError as exc:
             if isinstance(exc, QueueFullError):
                 self._metrics.rejected(exc.reason)
             await answer_error(send, exc)
+            self.answered += 1
         except (ClientLeftError, DisconnectedError):
             log.debug("a client left before its answer")
         else:
             await answer(send, 200, rendered)
+            self.answered += 1
+            self._succeeded(service, outcome, began)  # while the client reads; before any other request is looked at
 
     async def _predict(
         self, scope: Scope, headers: dict[bytes, bytes], pieces: list[bytes], receive: Receive, began: float
-    ) -> bytes:
+    ) -> tuple[Service, Outcome, bytes]:
         given: dict[str, Any] = {}
         name = unquote(scope["path"][len(PREFIX) :])
         if not name:
@@ -97,9 +105,7 @@ class Predict:
             log.exception("a call of service %s failed", service.name)
             self._failed(service, UnexpectedError.status, began)
             raise UnexpectedError(f"{type(exc).__name__}; the server's log has the details") from exc
-        rendered = to_json(_render(service, call, outcome))
-        self._succeeded(service, outcome, began)
-        return rendered
+        return service, outcome, to_json(_render(service, call, outcome))
 
     async def _read_json(self, call: PredictCall, given: dict[str, Any]) -> None:
         asked = parameters.section(given, "parameters")

@@ -37,7 +37,8 @@ def finished(process: "subprocess.Popen[str]") -> str:
 
 
 def records(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (results / "requests.jsonl").read_text().splitlines()]
+    whole, _, _torn = (results / "requests.jsonl").read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 @pytest.mark.timeout(RUN_S)
@@ -68,13 +69,16 @@ def test_a_stream_of_2000_requests_is_all_warm_then_all_cold_and_repeats_itself(
         assert (first / "report.html").stat().st_size > 10_000
 
         second = tmp_path / "second"
-        shown = finished(
-            process := locust(
-                server, second, "--requests", "2000", "--seed", "5", "--phases", "warm", "--run-time", "1s"
-            )
-        )
+        process = locust(server, second, "--requests", "2000", "--seed", "5", "--phases", "warm")
+        pause = threading.Event()
+        while not (second / "requests.jsonl").exists() or not records(second):
+            assert process.poll() is None, finished(process)
+            pause.wait(0.05)
+        process.send_signal(signal.SIGINT)
+        shown = finished(process)
         assert process.returncode != 0, shown  # it could not send all of its plan
         assert (second / "plan.jsonl").read_bytes() == (first / "plan.jsonl").read_bytes()
+        assert json.loads((second / "run.json").read_text())["interrupted"] is True
 
 
 def _check_counters(client: httpx.Client) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
+from dlmodels.engines.host import host_memory
 
 from dlserve import hardware
 from dlserve.errors import StartError
@@ -145,7 +146,7 @@ def _workers(devices: str, count: int | None, cache_mb: int | None, visible: str
     if names == ["cpu"]:
         cores = hardware.cores()
         count = count or max(1, cores // 2)
-        free = hardware.available_memory_bytes()
+        free = host_memory().free_bytes
         return _share(["cpu"] * count, cores, cache_mb, lambda _: int(free * _CPU_CACHE_SHARE))
     count = count or len(names)
     if count < len(names):

@@ -12,9 +12,9 @@ import msgspec
 
 _MOST_BYTES = 1 << 16
 
-EventKind = Literal["ready", "failed", "worker-ready", "worker-failed", "stuck"]
+EventKind = Literal["ready", "failed", "worker-ready", "worker-failed", "stuck", "drained"]
 """ready, failed: of the process itself. The others come from the front end: a worker takes requests; could not preload;
-makes no progress."""
+makes no progress; all that was accepted is answered, so the workers are no longer needed."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -24,8 +24,9 @@ from dlmodels.errors import ModelError
 from dlmodels.repository import ModelSpec, survey
 
 from dlserve import logs
+from dlserve.child import FRONT, Child, describe_exit
 from dlserve.config import MIB, Config
-from dlserve.control import STOP, Event, EventReader, line
+from dlserve.control import Event, line
 from dlserve.errors import StartError
 from dlserve.worker.settings import WorkerSettings
 
@@ -37,44 +38,6 @@ KILL_AFTER_S = 5.0
 """How long a child that was told to stop may take beyond the drain."""
 SAME_STOP_S = 0.5
 """Signals this close are one stop, sent to the process and to its group."""
-FRONT = -1
-
-
-class Child:
-    """One child process and the line to it."""
-
-    def __init__(self, number: int, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
-        self.number = number
-        self.process = process
-        self.channel = channel
-        self.events = EventReader(channel)
-        self.pidfd = os.pidfd_open(process.pid)
-        self.ready = False
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return "front end" if self.number == FRONT else f"worker {self.number}"
-
-    def stop(self) -> None:
-        """Ask it to finish what it has and to exit."""
-        try:
-            self.channel.sendall(STOP)
-        except OSError:
-            log.debug("%s has gone already", self.name)
-
-    def close(self) -> None:
-        """Release what the supervisor holds of a child that has ended."""
-        os.close(self.pidfd)
-        self.channel.close()
-
-
-def describe_exit(code: int) -> str:
-    """An exit status in words; a negative one is the signal that ended the process."""
-    if code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name
-    return f"{name} (perhaps the kernel's out-of-memory killer)" if -code == signal.SIGKILL else name
 
 
 class Supervisor:
@@ -91,6 +54,7 @@ class Supervisor:
         self._serving: set[int] = set()
         """Workers that have been ready, in this start-up."""
         self._up = False
+        self._drained = False
         self._stopped_at = -math.inf
         self._exit_code: int | None = None
         self._why = ""
@@ -281,10 +245,7 @@ class Supervisor:
                 child.ready = True
                 self._check_up()
             case "failed":
-                if self._up:
-                    log.error("%s could not start: %s", child.name, event.message)
-                else:
-                    self._give_up(f"{child.name} could not start: {event.message}")
+                self._failed(child.name, event.message)
             case "worker-ready":
                 self._serving.add(event.worker)
                 self._failed_starts[event.worker] = 0
@@ -292,14 +253,20 @@ class Supervisor:
                     log.info("worker %d is back", event.worker)
                 self._check_up()
             case "worker-failed":
-                if self._up:
-                    log.error("worker %d: %s", event.worker, event.message)
-                else:
-                    self._give_up(f"worker {event.worker} could not start: {event.message}")
+                self._failed(f"worker {event.worker}", event.message)
+            case "drained":
+                self._drained = True
+                self._stop_workers()
             case "stuck":
                 log.error("worker %d: %s; replacing it", event.worker, event.message)
                 if (stuck := self._children.get(event.worker)) is not None:
                     stuck.process.kill()
+
+    def _failed(self, name: str, why: str) -> None:
+        if self._up:
+            log.error("%s could not start: %s", name, why)
+        else:
+            self._give_up(f"{name} could not start: {why}")
 
     def _check_up(self) -> None:
         front = self._children.get(FRONT)
@@ -325,7 +292,7 @@ class Supervisor:
                 self._exit_code = max(self._exit_code, int(child.number == FRONT))
             if child.number == FRONT:
                 self._stop_workers()
-            elif FRONT in self._children:
+            elif FRONT in self._children and not self._drained:
                 self._restart(child.number)  # the front end still drains: its calls need every worker
             return
         if not self._up:
@@ -345,7 +312,7 @@ class Supervisor:
         self._after(pause_s, lambda: self._start_worker_again(number))
 
     def _start_worker_again(self, number: int) -> None:
-        if self._exit_code is None or FRONT in self._children:
+        if self._exit_code is None or (FRONT in self._children and not self._drained):
             self._start_worker(number)
 
     # ---- stopping
@@ -371,7 +338,7 @@ class Supervisor:
             self._drain()
         else:
             log.warning("stopping at once")
-            self._kill_all(1 if self._up else 0)
+            self._kill_all(1)
         self._stopped_at = now
 
     def _drain(self) -> None:
@@ -385,7 +352,8 @@ class Supervisor:
 
     def _stop_workers(self) -> None:
         for child in self._children.values():
-            child.stop()
+            if child.number != FRONT:
+                child.stop()
 
     def _overdue(self) -> None:
         if self._children:

@@ -124,6 +124,8 @@ class FrontEnd:
         ]
         await server.serve(sockets=[http])
         log.info("drained: %d predict calls accepted, %d answered", self._predict.accepted, self._predict.answered)
+        self._report(Event("drained"))
+        await self.pool.wait_empty()
         for task in background:
             task.cancel()
         links.close()

@@ -135,6 +135,11 @@ class WorkerPool:
         except TimeoutError:
             raise NoWorkerError("no worker is up, and none came back in time; see the server's log") from None
 
+    async def wait_empty(self) -> None:
+        """Return once no worker is connected any more."""
+        while any(worker.link is not None for worker in self.workers):
+            await self._change.wait()
+
     def link_of(self, view: WorkerView) -> Link:
         """The connection of a worker. Raises WorkerLostError if it is down."""
         link = self.workers[view.index].link

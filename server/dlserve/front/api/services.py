@@ -50,7 +50,8 @@ def router(registry: Registry, pool: WorkerPool, creator: Creator, bodies: Bodie
             body["labels"] = list(service.labels)
         return reply({"status": OK, "body": body})
 
-    @routes.api_route("/services/{name}", methods=["PUT", "POST"], summary="Create a service", status_code=201)
+    @routes.post("/services/{name}", summary="Create a service: the same as PUT", status_code=201)
+    @routes.put("/services/{name}", summary="Create a service", status_code=201)
     async def create_service(request: Request, name: str) -> Response:
         headers = dict(request.scope["headers"])
         registry.check_free(name)

@@ -6,17 +6,21 @@ With --headless it runs at once and quits; otherwise each press of Start in the 
 """
 
 import logging
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, NoReturn
 
 import gevent
 from dlclient.results import Record
 from dlload.errors import RecordError, StreamError
-from dlload.options import add_options, read_options
+from dlload.options import COMMAND_LINE_ONLY, add_options, read_options
 from dlload.run import StreamRun, start_run
 from dlload.sender import Sender
 from dlload.table import result_table
+from gevent.event import Event
 from locust import User, events, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -51,9 +55,8 @@ class StreamUser(User):
         try:
             if self._sender is not None and self._sender.send_next():
                 return
-        except RecordError as exc:
-            if self.stream.run is not None:
-                self.stream.run.stop(str(exc))
+        except RecordError:
+            pass  # the run has noted it, and ends
         raise StopUser
 
     def _observe(self, record: Record) -> None:
@@ -80,6 +83,9 @@ class Stream:
         self._runs = 0
         self._all_valid = True
         self._stopping = False
+        self._fixed = {name: getattr(options, name) for name in COMMAND_LINE_ONLY}
+        self._idle = Event()
+        self._idle.set()
         self._conductor: gevent.Greenlet | None = None
         self._leaver: gevent.Greenlet | None = None
 
@@ -98,15 +104,23 @@ class Stream:
         self._stopping = False
         self._conductor = None
         try:
-            options = read_options(self._options, self._environment.host or StreamUser.host)
+            given = Namespace(**(vars(self._options) | self._fixed))  # the web page's form may set any option
+            options = read_options(given, self._environment.host or StreamUser.host)
             self.run = start_run(options, self._runs + 1)
             self._runs += 1
         except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
-            self._runner.log_exception("local", str(exc), "")  # the web page's tab of exceptions
-            self._all_valid = False
-            self._leaver = gevent.spawn(self._leave)
-            raise gevent.GreenletExit from exc  # ends Locust's spawning greenlet before it makes users
+            self._refuse(exc)
+        except Exception as exc:
+            logger.exception("a bug of the load tester")
+            self._refuse(exc)
+
+    def _refuse(self, why: Exception) -> NoReturn:
+        """No run; Locust itself would go on after an exception, and without its web page for ever."""
+        self._runner.log_exception("local", str(why) or repr(why), "")  # the web page's tab of exceptions
+        self._all_valid = False
+        self._leaver = gevent.spawn(self._leave)
+        raise gevent.GreenletExit from why  # ends Locust's spawning greenlet before it makes users
 
     def _on_spawning_complete(self, user_count: int, **_: object) -> None:
         """The clock starts when all users are there."""
@@ -151,19 +165,35 @@ class Stream:
         if self._conductor is not None:
             self._conductor.kill()
         good = False
+        self._idle.clear()
         try:
-            good = _show(run, report=not self._options.no_report)
+            with _undisturbed():
+                good = _show(run, report=not self._options.no_report)
         except RecordError as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
+        finally:
+            self._idle.set()
         self._all_valid = self._all_valid and good
         self._environment.process_exit_code = 0 if self._all_valid else 1
 
     def _on_quitting(self, **_: object) -> None:
         """Ctrl-C and SIGTERM come here with the users still at work."""
-        if self.run is not None:
-            self._runner.stop()
-        elif self._leaver is not None:
-            self._leaver.join(_LAST_WORDS_S)  # it may be writing the result
+        with _undisturbed():
+            if self.run is not None:
+                self._runner.stop()
+            elif self._leaver is not None:
+                self._leaver.join(_LAST_WORDS_S)  # it may be writing the result
+            self._idle.wait()  # or whoever got an earlier signal is
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C must not cost the result of the first. (SIGTERM is gevent's: see Stream._on_quitting.)"""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _show(run: StreamRun, *, report: bool) -> bool:

@@ -234,7 +234,11 @@ class Client:
                 f"{method} {self.url}{path}: no complete answer within {self._timeout_s:g} s; "
                 "see whether the server is busy, or give the client a longer timeout_s"
             ) from exc
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
+        except httpx.DecodingError as exc:
+            raise BadAnswerError(
+                f"{method} {self.url}{path}: an answer that cannot be unpacked ({exc}); see what listens there"
+            ) from exc
+        except (httpx.RequestError, httpx.InvalidURL) as exc:
             raise ConnectionFailedError(
                 f"{method} {self.url}{path}: {exc}; see whether a server runs there and the URL is right"
             ) from exc

@@ -21,6 +21,10 @@ INTERRUPTED = 130
 _COMMANDS = Path(sys.executable).parent
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM: stop as Ctrl-C does, but only we got it, not the commands that we run."""
+
+
 class DemoError(Exception):
     """A step failed; the message says which and why."""
 
@@ -45,14 +49,28 @@ def run(command: list[str], failure: str) -> None:
     with subprocess.Popen(command) as process:  # noqa: S603  our own commands
         try:
             code = process.wait()
-        except BaseException:
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_S)
-            process.kill()
+        except BaseException as exc:
+            _stop(process, told=type(exc) is KeyboardInterrupt)
             raise
     if code != 0:
         raise DemoError(f"{failure} (exit code {code}); see its output above")
+
+
+def _stop(process: subprocess.Popen[bytes], *, told: bool) -> None:
+    """End a command in order. `told`: by Ctrl-C, which the terminal sends to all; a second one would cut its end short."""
+    if told:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+            return
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_S)
+        return
+    process.kill()
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise TerminatedError
 
 
 def check_port(port: int) -> None:
@@ -86,7 +104,10 @@ def serving(port: int) -> Iterator[None]:
     reader.start()
     try:
         while True:
-            line = lines.get(timeout=START_S)
+            try:
+                line = lines.get(timeout=START_S)
+            except queue.Empty as exc:
+                raise DemoError(f"dlserve was not ready after {START_S} s; see its output above") from exc
             if line is None:
                 raise DemoError("dlserve did not start; see its output above")
             if " ready: " in line:
@@ -121,7 +142,7 @@ def main() -> int:
     options.add_argument("--port", type=int, default=8080)
     options.add_argument("--requests", type=int, default=800, help="in each phase (%(default)s: enough for a p99)")
     given = options.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         check_port(given.port)
         build()

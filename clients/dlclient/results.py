@@ -32,7 +32,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     index: int
     """Its slot in the plan."""
     due_s: float
-    """When it should have been sent; in a closed loop, when its user was free to send it."""
+    """When it should have been sent; in a closed loop, when its user was free to send it (and had yet to connect)."""
     sent_s: float
     first_byte_s: float | None
     """When the answer's headers were in; None: no answer came."""
@@ -62,9 +62,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return not self.error
 
     @property
-    def latency_s(self) -> float:
+    def waited_s(self) -> float:
         """From due to done: what the user waited."""
         return self.done_s - self.due_s
+
+    @property
+    def latency_s(self) -> float:
+        """What the user waited, less the stage `demote`: making a model cold is how a request is set up, not served."""
+        return self.waited_s - (self.stages or {}).get("demote", 0.0)
+
+    @property
+    def send_lag_s(self) -> float:
+        """From due to sent: what the load tester itself (and connecting) took."""
+        return self.sent_s - self.due_s
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -81,6 +91,13 @@ class Latency(msgspec.Struct, frozen=True):
     mean: float | None
     p50: float | None
     p90: float | None
+    p99: float | None
+
+
+class SendLag(msgspec.Struct, frozen=True):
+    """Seconds from due to sent; None where there are too few samples to say."""
+
+    mean: float | None
     p99: float | None
 
 
@@ -102,7 +119,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Mean of each of the server's stages; None: the server does not tell."""
     weights_bytes: int | None
     load_bytes_per_s: float | None
-    """Bytes of weights per second of extra time that a cold request takes; None where nothing was loaded."""
+    """Bytes of weights per second of extra time that a cold request takes; None where nothing was loaded, or where too
+    few warm requests ran like it (not batched with others) to tell what is extra."""
+    send_lag_s: SendLag | None = None
+    """Part of the latency. None: no good answer, or a run of an earlier version."""
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):

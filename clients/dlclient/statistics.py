@@ -8,11 +8,15 @@ there are enough samples for it to mean something; the floors are in PERCENTILE_
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from dlclient.results import Latency, Phase, Record, Summary
+from dlclient.results import Latency, Record, SendLag, Summary
 
 PERCENTILE_FLOORS: Mapping[float, int] = {0.5: 12, 0.9: 64, 0.99: 662, 0.999: 6636}
 """Fraction -> the fewest samples it may be computed from. From p90 on: the fewest for which MLPerf's early stopping can
 confirm the percentile with 99 % confidence after dropping one sample (0.9**64 + 64 * 0.1 * 0.9**63 < 0.01)."""
+
+
+BASELINE_FLOOR = 12
+"""The fewest warm requests that tell what a cold one took on top of them."""
 
 
 def nearest_rank(ordered: Sequence[float], fraction: float) -> float:
@@ -62,29 +66,32 @@ def summarize(
     records: Sequence[Record],
     services: Sequence[str],
     weights_bytes: Mapping[str, int],
-    warm: Phase | None = None,
+    warm: Sequence[Record] = (),
 ) -> tuple[Summary, dict[str, Summary]]:
     """Total and per-service figures of one phase.
+
+    Latencies leave out the stage `demote` (Record.latency_s), wall times do not.
 
     `wall_s` of the phase runs from its start to the end of its last request. A service's `wall_s` is its share of that,
     in proportion to the time that users waited for it: the shares add up to the total, and with one user the share is
     just the time spent on that service. `images_per_s` and `wall_s_per_image` (the 2018 figures' definition) follow.
 
-    `warm`: the warm phase of the same run, for `load_bytes_per_s`: bytes of weights / (load + forward here - load +
-    forward there), by the server's stages. The forward counts because weights that are mapped rather than read arrive
-    while it runs. Without a warm phase the load stage alone is the time.
+    `warm`: the records of the same run's warm phase, for `load_bytes_per_s`: bytes of weights / (load + forward here -
+    load + forward there), by the server's stages. The forward counts because weights that are mapped rather than read
+    arrive while it runs; the load stage alone would not be the time. Only requests that ran in a batch of their own are
+    compared: a forward that others shared takes longer. With fewer than BASELINE_FLOOR warm ones there is no rate.
     """
     wall_s = max((record.done_s for record in records), default=0.0)
-    waited_s = math.fsum(record.latency_s for record in records)
+    waited_s = math.fsum(record.waited_s for record in records)
     by_service: dict[str, list[Record]] = {service: [] for service in services}
     for record in records:
         by_service.setdefault(record.model, []).append(record)
     summaries: dict[str, Summary] = {}
     loaded_bytes = extra_s = 0.0
     for service, own in by_service.items():
-        share = math.fsum(record.latency_s for record in own) / waited_s if waited_s > 0 else 0.0
+        share = math.fsum(record.waited_s for record in own) / waited_s if waited_s > 0 else 0.0
         weights = weights_bytes.get(service)
-        extra = _extra_s(own, warm.services.get(service) if warm else None)
+        extra = _extra_s(own, [record for record in warm if record.model == service])
         rate = None
         if weights and extra is not None and extra > 0:
             rate = weights / extra
@@ -107,17 +114,25 @@ def mean_stages(records: Iterable[Record]) -> dict[str, float] | None:
 
 
 def _is_cold(record: Record) -> bool:
-    return record.ok and record.cache is not None and record.cache != "warm"
+    return _ran_alone(record) and record.cache is not None and record.cache != "warm"
 
 
-def _extra_s(records: Iterable[Record], warm: Summary | None) -> float | None:
-    """Mean seconds that a cold request took on top of a warm one; None where nothing cold or no stages were seen."""
-    stages = mean_stages(record for record in records if _is_cold(record))
-    if stages is None or "load" not in stages:
+def _ran_alone(record: Record) -> bool:
+    return record.ok and record.batch_size == record.images
+
+
+def _extra_s(records: Iterable[Record], warm: Iterable[Record]) -> float | None:
+    """Mean seconds that a cold request took on top of a warm one; None where too few of either tell."""
+    cold_s = _load_and_forward(record for record in records if _is_cold(record))
+    warm_s = _load_and_forward(record for record in warm if _ran_alone(record) and record.cache == "warm")
+    if not cold_s or len(warm_s) < BASELINE_FLOOR:
         return None
-    if warm is None or warm.stages_s is None or not {"load", "forward"} <= warm.stages_s.keys():
-        return stages["load"]
-    return stages["load"] + stages.get("forward", 0.0) - warm.stages_s["load"] - warm.stages_s["forward"]
+    return math.fsum(cold_s) / len(cold_s) - math.fsum(warm_s) / len(warm_s)
+
+
+def _load_and_forward(records: Iterable[Record]) -> list[float]:
+    told = [record.stages or {} for record in records]
+    return [stages["load"] + stages["forward"] for stages in told if {"load", "forward"} <= stages.keys()]
 
 
 def _summary(
@@ -137,4 +152,9 @@ def _summary(
         stages_s=mean_stages(good),
         weights_bytes=weights_bytes,
         load_bytes_per_s=load_bytes_per_s,
+        send_lag_s=_send_lag([record.send_lag_s for record in good]),
     )
+
+
+def _send_lag(samples_s: Sequence[float]) -> SendLag | None:
+    return SendLag(mean=mean(samples_s), p99=percentile(sorted(samples_s), 0.99)) if samples_s else None

@@ -60,8 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _kind(folder: Path) -> str:
     """What kind of result a folder holds. Raises NotAResultError."""
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+    try:
+        what = "" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+    except OSError as exc:  # too long a name, or no permission to look
+        raise NotAResultError(f"cannot look at {folder}: {exc.strerror}; name the folder of a result") from exc
+    if what:
         raise NotAResultError(f"{folder} {what}; name the folder that the load tester wrote (it holds {_RUN_FILE})")
     path = folder / _RUN_FILE
     try:

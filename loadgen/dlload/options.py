@@ -14,6 +14,9 @@ Temperature = Literal["warm", "host", "disk"]
 TEMPERATURES: tuple[Temperature, ...] = ("warm", "host", "disk")
 PROTOCOLS = ("auto", "deepdetect", "raw")
 
+COMMAND_LINE_ONLY = ("api_key_file", "images", "results", "overwrite", "model_dir")
+"""Options that read, write or replace files: not for whoever can reach the web page."""
+
 TITLE = "Stream options"
 DESCRIPTION = """\
 A random mix of models and images, drawn beforehand from the seed, is sent once per phase: warm (weights in the
@@ -52,7 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     def add(*names: str, **settings: Any) -> None:
         action = group.add_argument(*names, **settings)
-        vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)  # Locust's
+        shown = action.dest not in COMMAND_LINE_ONLY
+        vars(action).update(include_in_web_ui=shown, is_secret=False, is_required=False, is_multiple=False)  # Locust's
 
     # "append", so that a configuration file may give a list where the command line has commas
     add(
@@ -149,14 +153,14 @@ def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
         requests=_at_least(1, given.requests, "--requests"),
         phases=cast(tuple[Temperature, ...], phases),
         seed=int(given.seed),
-        results=Path(given.results).expanduser() if given.results else None,
+        results=_path(given.results, "--results") if given.results else None,
         overwrite=given.overwrite,
         batch_size=_at_least(1, given.batch_size, "--batch-size"),
         protocol=given.protocol,
         api_key=_api_key(given.api_key_file),
         timeout_s=_seconds(given.timeout, "--timeout"),
-        model_dir=Path(given.model_dir).expanduser().absolute() if given.model_dir else None,
-        gpu_num=_at_least(1, given.gpu_num, "--gpu-num") if given.gpu_num else None,
+        model_dir=_path(given.model_dir, "--model-dir").absolute() if given.model_dir else None,
+        gpu_num=_at_least(1, given.gpu_num, "--gpu-num") if given.gpu_num not in (None, "") else None,
     )
 
 
@@ -194,11 +198,18 @@ def _seconds(given: float | str, option: str) -> float:
     return seconds
 
 
+def _path(given: str, option: str) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as exc:  # ~somebody who has no home here
+        raise OptionError(f"{option} {given}: {exc}; write the path in full") from exc
+
+
 def _api_key(file: str | None) -> str | None:
     if not file:
         return None
     try:
-        key = Path(file).expanduser().read_text(encoding="utf-8").strip()
+        key = _path(file, "--api-key-file").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise OptionError(f"--api-key-file {file}: cannot be read: {exc}; name a text file with the key in it") from exc
     if not key.isascii() or not key.isprintable() or not key:

@@ -6,6 +6,7 @@ from time import perf_counter
 from dlclient.results import Record, Slot
 from gevent.event import Event
 
+from dlload.errors import RecordError
 from dlload.options import Temperature
 
 GIVE_UP_ROUNDS = 2
@@ -26,6 +27,8 @@ class Phase:
         self.gave_up = False
         self._write = write
         self._next = 0
+        self._lost = 0
+        """Records that could not be written, and are therefore not counted."""
         self._closed = False
         self._most_in_flight = 0
         self._unanswered_in_a_row = 0
@@ -51,18 +54,23 @@ class Phase:
             return None
         slot = self.slots[self._next]
         self._next += 1
-        self._most_in_flight = max(self._most_in_flight, self._next - len(self.records))
+        self._most_in_flight = max(self._most_in_flight, self._next - self._lost - len(self.records))
         return slot
 
     def add(self, record: Record) -> None:
         """What came of a slot. Raises RecordError if it cannot be written."""
+        try:
+            self._write(record)
+        except RecordError:
+            self._lost += 1
+            self._end_if_done()
+            raise
         self.records.append(record)
         self._unanswered_in_a_row = 0 if record.status else self._unanswered_in_a_row + 1
         if self._unanswered_in_a_row > GIVE_UP_ROUNDS * self._most_in_flight:
             self.gave_up = True
             self._closed = True
         self._end_if_done()
-        self._write(record)
 
     def close(self) -> None:
         """Hand out nothing more; the phase ends when what is in flight has ended."""
@@ -71,5 +79,5 @@ class Phase:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if not self.has_slots and len(self.records) == self._next:
+        if not self.has_slots and len(self.records) + self._lost == self._next:
             self.ended.set()

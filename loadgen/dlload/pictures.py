@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlclient.errors import ClientError
 from dlclient.samples import sample_images, sample_names
 
 from dlload.errors import ImagesError
@@ -25,7 +26,10 @@ class Album:
         """Contents of the named images, in the album's order. Raises ImagesError."""
         wanted = set(names)
         if self.source == SAMPLE:
-            return {name: content for name, content in sample_images().items() if name in wanted}
+            try:
+                return {name: content for name, content in sample_images().items() if name in wanted}
+            except (ClientError, OSError) as exc:
+                raise ImagesError(f"--images sample: {exc}; or name a folder of images with --images") from exc
         contents: dict[str, bytes] = {}
         for name in self.names:
             if name in wanted:
@@ -37,8 +41,12 @@ def open_album(source: str) -> Album:
     """`sample`, or a folder with its sub-folders in alphabetical order. Raises ImagesError."""
     if source == SAMPLE:
         return Album(SAMPLE, sample_names())
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    try:
+        folder = Path(source).expanduser()
+        found = folder.is_dir()
+    except (OSError, RuntimeError) as exc:  # too long a name, no permission; ~somebody who has no home here
+        raise ImagesError(f"--images {source}: {exc}; name a folder with images in it") from exc
+    if not found:
         raise ImagesError(f"--images {source}: no such folder; name one with images in it, or use --images sample")
     try:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

@@ -12,6 +12,10 @@ from dlload.plan import Plan
 _OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, "report.html"})
 
 
+_REPORT_FOLDERS = {"pictures": {".png", ".svg"}, "tables": {".csv", ".md"}}
+"""What a report keeps beside its page, by the suffixes of its files."""
+
+
 def new_folder(asked: Path | None, *, overwrite: bool, run_number: int, now: time.struct_time) -> Path:
     """Make the folder of a run. Raises RecordError.
 
@@ -33,9 +37,23 @@ def new_folder(asked: Path | None, *, overwrite: bool, run_number: int, now: tim
         asked.mkdir(parents=True, exist_ok=True)
         for name in found & _OWN_FILES:
             (asked / name).unlink()
+        for name, suffixes in _REPORT_FOLDERS.items():
+            if name in found:
+                _clear(asked / name, suffixes)
     except OSError as exc:
         raise _cannot("use", asked, exc) from exc
     return asked
+
+
+def _clear(folder: Path, suffixes: set[str]) -> None:
+    """Remove an old report's files, and the folder if nothing else is in it. Links are somebody else's."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.suffix in suffixes and path.is_file():
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _fresh(wanted: Path) -> Path:
@@ -59,6 +77,7 @@ class Recorder:
         self.folder = folder
         self._requests = (folder / REQUESTS_FILE).open("xb", buffering=0)
         self._encoder = msgspec.json.Encoder()
+        self._failed: RecordError | None = None
 
     def save_plan(self, plan: Plan) -> None:
         """Write plan.jsonl."""
@@ -68,13 +87,16 @@ class Recorder:
             raise _cannot("write to", self.folder, exc) from exc
 
     def write(self, record: Record) -> None:
-        """Append one record to requests.jsonl."""
+        """Append one record to requests.jsonl. After one failure nothing is written any more: its line may be torn."""
+        if self._failed is not None:
+            raise self._failed
         line = self._encoder.encode(record) + b"\n"
         try:
             while line:  # a disk that fills up takes part of a line, and fails at the rest
                 line = line[self._requests.write(line) :]
         except OSError as exc:
-            raise _cannot("write to", self.folder, exc) from exc
+            self._failed = _cannot("write to", self.folder, exc)
+            raise self._failed from exc
 
     def save_run(self, run: Run) -> Path:
         """Write run.json."""

@@ -17,7 +17,7 @@ from dlclient.statistics import summarize, temperatures
 
 from dlload import pictures, verdict, warmup
 from dlload.connection import Connection
-from dlload.errors import StreamError, TargetError
+from dlload.errors import RecordError, StreamError, TargetError
 from dlload.options import StreamOptions
 from dlload.phase import Phase
 from dlload.plan import Plan, draw
@@ -111,10 +111,11 @@ class StreamRun:
         self._material = material
         self._target = material.target
         self._recorder = recorder
-        self._phases = [Phase(name, material.plan.slots, recorder.write) for name in material.options.phases]
+        self._phases = [Phase(name, material.plan.slots, self._write) for name in material.options.phases]
         self._ended_by = ""
         self._users: list[int] = []
         self._started = _now()
+        self._environment = environment()  # now: measuring changes some of it, and the end may be in a hurry
 
     def sender(self, observe: Callable[[Record], None]) -> Sender:
         """A new user."""
@@ -156,7 +157,6 @@ class StreamRun:
         self._recorder.close()
         plan = self._material.plan.header
         restarted = self._restarted_workers()
-        host = environment()
         judgements = [
             verdict.judge_phase(phase.records, verdict.Expected(phase.name, phase.name, plan.requests))
             for phase in self._phases
@@ -168,7 +168,7 @@ class StreamRun:
             users=self._users,
             requests=plan.requests,
             restarted_workers=restarted,
-            environment=host,
+            environment=self._environment,
         )
         judgement = verdict.judge_run(judgements, circumstances)
         options = self._material.options
@@ -185,11 +185,18 @@ class StreamRun:
             timed_scope="client",
             plan=msgspec.structs.replace(self._material.plan_facts, users=max(self._users, default=0)),
             target=TargetFacts(url=options.url, protocol=self._material.protocol.name, info=self._target.info),
-            environment=host,
+            environment=self._environment,
             phases=self._phase_results(judgements),
         )
         self._recorder.save_run(run)
         return run
+
+    def _write(self, record: Record) -> None:
+        try:
+            self._recorder.write(record)
+        except RecordError as exc:
+            self._end(str(exc))  # a run that lost a record has not gone to its end, even if it was the last one
+            raise
 
     def _end(self, why: str) -> None:
         if self._ended_by:
@@ -201,9 +208,9 @@ class StreamRun:
 
     def _phase_results(self, judgements: list[verdict.Judgement]) -> tuple[PhaseResult, ...]:
         results: list[PhaseResult] = []
+        warm = next((phase.records for phase in self._phases if phase.name == "warm"), [])
         services = self._material.plan.header.services
         for phase, judgement in zip(self._phases, judgements, strict=True):
-            warm = next((result for result in results if result.name == "warm"), None)
             total, by_service = summarize(phase.records, services, self._target.weights_bytes, warm)
             result = PhaseResult(
                 name=phase.name,

@@ -40,20 +40,23 @@ class Sender:
                 break
         else:
             return False
-        problem = self._connection.open()  # before the slot is taken: the set-up is no part of its latency
+        due = (
+            perf_counter()
+        )  # the user is free now; connecting anew, where it is needed, is a part of what it waits for
+        problem = self._connection.open()
         slot = phase.take()
         if slot is not None:
-            self._observe(self._send(phase, slot, problem))
+            self._observe(self._send(phase, slot, due, problem))
         return True
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def _send(self, phase: Phase, slot: Slot, problem: str) -> Record:
+    def _send(self, phase: Phase, slot: Slot, due: float, problem: str) -> Record:
         request = self._protocol.request(slot.model, [self._images[name] for name in slot.images], phase.cache, None)
-        due = perf_counter()
-        exchange = Exchange(due, None, due, 0, b"", problem or ABANDONED)
+        now = perf_counter()
+        exchange = Exchange(now, None, now, 0, b"", problem or ABANDONED)
         outcome = Outcome()
         try:
             if not problem:
@@ -61,7 +64,7 @@ class Sender:
                 outcome = self._protocol.outcome(exchange.status, exchange.body, len(slot.images))
         finally:  # a user that is stopped while it waits leaves a record too
             if exchange.error == ABANDONED:
-                exchange = Exchange(due, None, perf_counter(), 0, b"", ABANDONED)
+                exchange = Exchange(now, None, perf_counter(), 0, b"", ABANDONED)
             record = _record(phase, slot, due, exchange, outcome, len(request))
             phase.add(record)
         return record

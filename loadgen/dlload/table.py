@@ -14,14 +14,16 @@ _FIGURES = (
     ("ms", "phase", "requests", "errors", "mean", "p50", "p90", "p99", "per s", "/image", "warm", "MB", "GB/s"),
 )
 _EXPLANATION = (
-    "Latency: ms from when a request was due to its complete answer; n/a: too few samples. Wall /image: wall time / "
-    "images; a model's wall time is its share of the whole by waiting time. Load: weights / extra time per cold request."
+    "Latency: ms from when a request was due to its complete answer, less the server's stage demote (making the model "
+    "cold is no part of serving; wall times contain it); n/a: too few samples. Wall /image: wall time / images; a model's "
+    "wall time is its share of the whole by waiting time. Load: weights / extra time per cold request over warm ones "
+    "that ran alone too; missing: fewer than 12 of those."
 )
 
 
 def result_table(run: Run) -> str:
     """Everything that a person wants to see when the run is over; at most 120 columns."""
-    blocks = [_verdict(run), _figures(run), _stages(run), _notes("warning", run.warnings)]
+    blocks = [_verdict(run), _figures(run), _send_lag(run), _stages(run), _notes("warning", run.warnings)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -86,10 +88,27 @@ def _figures(run: Run) -> str:
                 milliseconds(summary.wall_s_per_image),
                 _ratio(latency, baseline.latency_s) if baseline else "",
                 "-" if summary.weights_bytes is None else f"{summary.weights_bytes / 1e6:,.1f}",
-                "" if summary.load_bytes_per_s is None else f"{summary.load_bytes_per_s / 1e9:,.2f}",
+                _load(phase, summary),
             )
         )
     return _aligned(rows, len(_FIGURES), len(run.phases)) + "\n" + _wrapped(_EXPLANATION, "")
+
+
+def _load(phase: Phase, summary: Summary) -> str:
+    if summary.load_bytes_per_s is None:
+        return "" if phase.name == "warm" else "missing"
+    return f"{summary.load_bytes_per_s / 1e9:,.2f}"
+
+
+def _send_lag(run: Run) -> str:
+    """How far the load tester itself was behind; "" where nothing was answered."""
+    told = [
+        f"{phase.name} mean {milliseconds(phase.total.send_lag_s.mean)}, "
+        f"p99 {_percentile(phase.total.send_lag_s.p99, phase.total.latency_n)}"
+        for phase in run.phases
+        if phase.total.send_lag_s is not None
+    ]
+    return _wrapped(f"Send lag, ms from due to sent, a part of the latency: {'; '.join(told)}.", "") if told else ""
 
 
 def _percentile(seconds: float | None, samples: int) -> str:

@@ -76,12 +76,11 @@ def _judge_temperature(records: Sequence[Record], expected: Expected) -> tuple[t
     if not found:
         return (), ()
     if set(found) == {None}:
-        warning = Reason(
-            "temperature-unknown",
-            f"{expected.phase}: the server does not tell where it found the weights",
-            "read this phase's figures as those of whatever the server did; only dlserve's answers carry head.cache",
-        )
-        return (), (warning,)
+        text = f"{expected.phase}: the server does not tell where it found the weights"
+        if expected.temperature != "warm":  # a server that ignores the wish would pass its warm figures off as cold
+            return (Reason("temperature-unknown", text, "use --phases warm for this server"),), ()
+        cure = "read this phase's figures as those of whatever the server did; only dlserve's answers carry head.cache"
+        return (), (Reason("temperature-unknown", text, cure),)
     wrong = found.total() - found[expected.temperature]
     if not wrong:
         return (), ()

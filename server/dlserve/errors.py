@@ -8,6 +8,7 @@ ApiError                       a request that gets an error answer
 ├── UnauthorizedError    401        the API key is missing or wrong
 ├── NotFoundError        404        no such path; DELETE of an unknown service
 ├── MethodError          405        the path exists, the method does not
+├── BodyTimeoutError     408        the body stopped coming
 ├── BodyTooLargeError    413        more bytes than --max-body-mb
 ├── MediaTypeError       415        a raw predict whose body is no image by its Content-Type
 ├── UnknownLibraryError  404  1000  mllib unknown or empty
@@ -83,6 +84,13 @@ class MethodError(ApiError):
     """The path exists, the method does not."""
 
     status, msg = 405, "Method Not Allowed"
+
+
+class BodyTimeoutError(ApiError):
+    """The body stopped coming."""
+
+    status, msg = 408, "Request Timeout"
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
 
 
 class BodyTooLargeError(ApiError):

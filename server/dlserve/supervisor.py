@@ -47,12 +47,13 @@ class Supervisor:
         self._config = config
         self._children: dict[int, Child] = {}
         self._generations = [0] * len(config.workers)
-        self._failed_starts = [0] * len(config.workers)
+        self._failed_starts = dict.fromkeys((FRONT, *range(len(config.workers))), 0)
+        """Per child, since it last worked."""
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._folder = Path()
         self._serving: set[int] = set()
-        """Workers that have been ready, in this start-up."""
+        """Workers that take requests."""
         self._up = False
         self._drained = False
         self._stopped_at = -math.inf
@@ -243,9 +244,11 @@ class Supervisor:
         match event.event:
             case "ready":
                 child.ready = True
+                if child.number == FRONT:
+                    self._failed_starts[FRONT] = 0
                 self._check_up()
             case "failed":
-                self._failed(child.name, event.message)
+                self._failed(child.number, child.name, event.message)
             case "worker-ready":
                 self._serving.add(event.worker)
                 self._failed_starts[event.worker] = 0
@@ -253,7 +256,7 @@ class Supervisor:
                     log.info("worker %d is back", event.worker)
                 self._check_up()
             case "worker-failed":
-                self._failed(f"worker {event.worker}", event.message)
+                self._failed(event.worker, f"worker {event.worker}", event.message)
             case "drained":
                 self._drained = True
                 self._stop_workers()
@@ -262,9 +265,12 @@ class Supervisor:
                 if (stuck := self._children.get(event.worker)) is not None:
                     stuck.process.kill()
 
-    def _failed(self, name: str, why: str) -> None:
+    def _failed(self, number: int, name: str, why: str) -> None:
+        """A child that cannot do its work: the end of a start-up, else a new try after a pause."""
         if self._up:
             log.error("%s could not start: %s", name, why)
+            if (failed := self._children.get(number)) is not None:
+                failed.process.kill()
         else:
             self._give_up(f"{name} could not start: {why}")
 
@@ -287,6 +293,7 @@ class Supervisor:
             self._selector.unregister(child.channel)
         child.close()
         del self._children[child.number]
+        self._serving.discard(child.number)
         if self._exit_code is not None:
             if code != 0:
                 self._exit_code = max(self._exit_code, int(child.number == FRONT))
@@ -302,18 +309,28 @@ class Supervisor:
         self._restart(child.number)
 
     def _restart(self, number: int) -> None:
-        if number == FRONT:
-            self._start_front()
-            return
-        self._generations[number] += 1
+        if number != FRONT:
+            self._generations[number] += 1
         failures = self._failed_starts[number]
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures) if failures else 0.0
         self._failed_starts[number] += 1
-        self._after(pause_s, lambda: self._start_worker_again(number))
+        self._after(pause_s, lambda: self._start_again(number))
 
-    def _start_worker_again(self, number: int) -> None:
+    def _start_again(self, number: int) -> None:
         if self._exit_code is None or (FRONT in self._children and not self._drained):
-            self._start_worker(number)
+            if number == FRONT:
+                self._start_front()
+            else:
+                self._start_worker(number)
+            child = self._children[number]
+            self._after(self._config.start_timeout_s, lambda: self._check_came_back(child))
+
+    def _check_came_back(self, child: Child) -> None:
+        """A replacement that hangs before it takes requests is itself replaced."""
+        came_back = child.ready if child.number == FRONT else child.number in self._serving
+        if self._children.get(child.number) is child and not came_back:
+            log.error("%s takes no requests after %g s; replacing it", child.name, self._config.start_timeout_s)
+            child.process.kill()
 
     # ---- stopping
 

@@ -175,12 +175,14 @@ def test_a_good_status_with_a_bad_answer_is_told(content: str) -> None:
         (httpx.ConnectError, ConnectionFailedError, "see whether a server runs there"),
         (httpx.ReadError, ConnectionFailedError, "see whether a server runs there"),
         (httpx.RemoteProtocolError, ConnectionFailedError, "see whether a server runs there"),
+        (httpx.TooManyRedirects, ConnectionFailedError, "see whether a server runs there"),
+        (httpx.DecodingError, BadAnswerError, "see what listens there"),
         (httpx.ConnectTimeout, RequestTimeoutError, "within 60 s"),
         (httpx.ReadTimeout, RequestTimeoutError, "within 60 s"),
     ],
 )
 def test_what_goes_wrong_on_the_way_is_told_and_not_tried_again(
-    failure: type[httpx.TransportError], error: type[ClientError], says: str
+    failure: type[httpx.RequestError], error: type[ClientError], says: str
 ) -> None:
     def fail(request: httpx.Request) -> httpx.Response:
         raise failure("it broke", request=request)

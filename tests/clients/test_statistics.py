@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from dlclient.results import Latency, Phase, Record, Summary
+from dlclient.results import Latency, Record, SendLag, Summary
 from dlclient.statistics import PERCENTILE_FLOORS, latency, nearest_rank, percentile, summarize, temperatures
 
 
@@ -16,13 +16,15 @@ def record(
     error: str = "",
     images: int = 1,
     cache: str | None = "warm",
+    batch_size: int | None = 1,
+    sent_after_s: float = 0.0,
     stages: dict[str, float] | None = None,
 ) -> Record:
     return Record(
         phase="warm",
         index=0,
         due_s=due_s,
-        sent_s=due_s,
+        sent_s=due_s + sent_after_s,
         first_byte_s=due_s + took_s,
         done_s=due_s + took_s,
         status=500 if error else 200,
@@ -32,6 +34,7 @@ def record(
         bytes_sent=10,
         images=images,
         cache=cache,
+        batch_size=batch_size,
         stages=stages,
     )
 
@@ -138,12 +141,8 @@ def test_stages_are_means_over_the_answers_that_tell_them() -> None:
     assert total.stages_s == {"load": 0.5, "forward": 0.5}
 
 
-def warm_phase(**services: dict[str, float]) -> Phase:
-    records = [record(name, stages=stages) for name, stages in services.items()]
-    total, summaries = summarize(records, list(services), {})
-    return Phase(
-        name="warm", verdict="valid", reasons=(), warnings=(), temperatures={}, total=total, services=summaries
-    )
+def warm_phase(number: int = 12, batch_size: int | None = 1, **services: dict[str, float]) -> list[Record]:
+    return [record(name, stages=stages, batch_size=batch_size) for name, stages in services.items()] * number
 
 
 def cold(model: str, load_s: float, forward_s: float) -> Record:
@@ -160,14 +159,56 @@ def test_the_rate_of_loading_is_weights_by_the_extra_time_of_a_cold_request() ->
     assert total.load_bytes_per_s == pytest.approx((2 * 10e6 + 40e6) / 0.030)
 
 
-def rate(records: list[Record], weights: dict[str, int], warm: Phase | None) -> float | None:
+def rate(records: list[Record], weights: dict[str, int], warm: list[Record]) -> float | None:
     total, services = summarize(records, ["a"], weights, warm)
     assert total.load_bytes_per_s == services["a"].load_bytes_per_s
     return total.load_bytes_per_s
 
 
-def test_without_a_warm_phase_the_load_stage_is_the_time() -> None:
-    assert rate([cold("a", 0.020, 0.5)], {"a": 40_000_000}, None) == pytest.approx(2e9)
+WARM = {"load": 0.0, "forward": 0.010}
+
+
+@pytest.mark.parametrize(
+    "warm",
+    [
+        [],  # the load stage alone would not do: mapped weights arrive during the forward
+        warm_phase(11, a=WARM),
+        warm_phase(50, batch_size=4, a=WARM),
+        warm_phase(50, batch_size=None, a=WARM),
+        warm_phase(50, b=WARM),
+        [record(cache="disk", stages=WARM)] * 50,
+        [record(error="x", stages=WARM)] * 50,
+    ],
+    ids=["none", "few", "shared", "not-told", "other-model", "cold", "failed"],
+)
+def test_without_enough_warm_requests_of_the_same_batch_there_is_no_rate(warm: list[Record]) -> None:
+    assert rate([cold("a", 0.020, 0.5)], {"a": 40_000_000}, warm) is None
+
+
+def test_requests_that_shared_a_batch_do_not_count_in_the_rate() -> None:
+    shared = {"load": 0.0, "forward": 0.5}
+    warm = [*warm_phase(12, a=WARM), *warm_phase(50, batch_size=8, a=shared)]
+    records = [cold("a", 0.020, 0.010), record(cache="disk", batch_size=2, stages={"load": 0.9, "forward": 0.9})]
+    assert rate(records, {"a": 40_000_000}, warm) == pytest.approx(2e9)
+
+
+def test_making_a_model_cold_is_no_part_of_the_latency_but_of_the_wall_time() -> None:
+    one = record(took_s=0.5, stages={"demote": 0.4, "load": 0.05})
+    assert one.latency_s == pytest.approx(0.1)
+    assert one.waited_s == 0.5
+    total, services = summarize([one], ["a"], {})
+    assert total.latency_s.mean == pytest.approx(0.1)
+    assert total.wall_s == services["a"].wall_s == 0.5
+
+
+def test_the_lag_of_sending_is_summed_up_by_the_sample_rule() -> None:
+    few, _ = summarize([record(sent_after_s=0.001), record(sent_after_s=0.003), record(error="x")], ["a"], {})
+    many, _ = summarize([record(sent_after_s=number / 1e6) for number in range(1000)], ["a"], {})
+    none, _ = summarize([record(error="x")], ["a"], {})
+    assert few.send_lag_s == SendLag(mean=0.002, p99=None)
+    assert many.send_lag_s is not None
+    assert many.send_lag_s.p99 == pytest.approx(0.000989)
+    assert none.send_lag_s is None
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,7 @@ class StreamResult:
         """run.json of it: summaries computed as the load tester computes them."""
         phases: list[Phase] = []
         for name, records in self.phases.items():
-            warm = next((phase for phase in phases if phase.name == "warm"), None)
-            total, services = summarize(records, self.services, self.weights_bytes, warm)
+            total, services = summarize(records, self.services, self.weights_bytes, self.phases.get("warm", ()))
             phases.append(
                 Phase(
                     name=name,

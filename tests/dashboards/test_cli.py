@@ -1,5 +1,6 @@
 """The dlreport command, run as people run it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,21 @@ def test_a_result_of_another_version_is_refused(result: Path) -> None:
     assert done.returncode == 1
     assert "dlserve-stream/2" in done.stderr
     assert "use the version of dlserve that wrote it" in done.stderr
+
+
+def test_a_path_that_is_too_long_is_said() -> None:
+    done = dlreport("x" * 5000)
+    assert done.returncode == 1
+    assert "File name too long" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_numbers_that_nothing_measures_are_refused(result: Path) -> None:
+    requests = result / "requests.jsonl"
+    requests.write_text(re.sub(r'"done_s":[^,]+', '"done_s":1e300', requests.read_text()))
+    done = dlreport(result)
+    assert done.returncode == 1
+    assert "requests.jsonl holds 1e+300, which nothing measures" in done.stderr
 
 
 def test_missing_requests_are_named(result: Path) -> None:

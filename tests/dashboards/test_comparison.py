@@ -41,6 +41,10 @@ def bad(phase: str) -> list[Record]:
         ),
         (view(warm=good("warm", 0.0123)), "Warm 12.3 ms at the mean; there is no other phase to compare it with."),
         (
+            view(host=good("host", 0.015), disk=good("disk", 0.2)),
+            "Cold from host memory 15.0 ms, cold from disk 200 ms at the mean; there is no warm phase to compare with.",
+        ),
+        (
             view(warm=bad("warm"), disk=good("disk", 0.0456)),
             "Warm without a good answer, cold from disk 45.6 ms at the mean: no ratio.",
         ),
@@ -51,7 +55,7 @@ def bad(phase: str) -> list[Record]:
             "Warm 10.0 ms, cold from disk 20.0 ms at the mean of a request of 4 images: 2.0 x.",
         ),
     ],
-    ids=["two", "cold-first", "three", "one", "warm-failed", "all-failed", "none", "batch"],
+    ids=["two", "cold-first", "three", "one", "no-warm", "warm-failed", "all-failed", "none", "batch"],
 )
 def test_the_answer_is_one_sentence(shown: StreamView, sentence: str) -> None:
     assert answer(shown) == sentence
@@ -85,6 +89,13 @@ def test_the_parts_of_a_latency_add_up_to_it() -> None:
     assert [part.stage for part in divided.parts] == ["wire", "forward", "rest"]
     assert divided.rest_s == pytest.approx(0.003)
     assert sum(part.seconds for part in divided.parts) == pytest.approx(divided.total_s)
+
+
+def test_the_stage_outside_the_latency_is_none_of_its_parts() -> None:
+    divided = break_down(summary(0.010, {"forward": 0.006, "demote": 0.5}))
+    assert divided is not None
+    assert [part.stage for part in divided.parts] == ["forward", "rest"]
+    assert divided.rest_s == pytest.approx(0.004)
 
 
 def test_stages_that_say_more_than_the_client_saw_leave_a_negative_rest_and_no_part_for_it() -> None:

@@ -60,6 +60,8 @@ class FakeServer:
     budget_bytes: int = 1 << 30
     simulated: bool = False
     react: Callable[[Call], Reply | None] = lambda _: None
+    on_info: Callable[[], None] = lambda: None
+    """Called before /info is answered."""
     calls: list[Call] = field(default_factory=list)
     created: dict[str, dict[str, Any]] = field(default_factory=dict)
     generation: int = 0
@@ -94,6 +96,7 @@ class FakeServer:
 
     def info(self) -> dict[str, Any]:
         """Answer to /info."""
+        self.on_info()
         extras = {name: {"weights_bytes": size, "simulated": self.simulated} for name, size in self.services.items()}
         head: dict[str, Any] = {
             "method": "/info",

@@ -60,6 +60,8 @@ def test_the_names_of_2018_mean_the_options_of_today(tmp_path: Path) -> None:
         (["--requests", "0"], "--requests 0: at least 1"),
         (["--batch-size", "-1"], "--batch-size -1: at least 1"),
         (["--gpu-num", "-8"], "--gpu-num -8: at least 1"),
+        (["--gpu-num", "0"], "--gpu-num 0: at least 1"),
+        (["--results", "~nobody-of-that-name/x"], "--results ~nobody-of-that-name/x: .*write the path in full"),
         (["--timeout", "0"], "--timeout 0.0: a number of seconds above 0"),
         (["--timeout", "inf"], "a number of seconds above 0"),
         (["--protocol", "raw", "--batch-size", "2"], "one image a request"),

@@ -2,6 +2,7 @@
 
 import pytest
 from dlclient.results import Record, Slot
+from dlload.errors import RecordError
 from dlload.options import Temperature
 from dlload.phase import Phase
 
@@ -96,6 +97,18 @@ def test_connections_that_break_together_do_not_end_a_phase(phase: Phase) -> Non
         phase.add(record(index, status=0))
     assert not phase.gave_up
     assert phase.has_slots
+
+
+def test_a_record_that_cannot_be_written_is_not_counted_and_holds_nobody_up() -> None:
+    def full(_: Record) -> None:
+        raise RecordError("no space")
+
+    phase = Phase("warm", SLOTS[:1], full)
+    phase.open()
+    with pytest.raises(RecordError):
+        phase.add(record(take(phase)))
+    assert phase.records == []
+    assert phase.ended.is_set()
 
 
 @pytest.mark.parametrize(("name", "cache"), [("warm", None), ("host", "host"), ("disk", "disk")])

@@ -72,6 +72,17 @@ def test_what_a_server_does_not_tell_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        {"timing": "fast", "worker": "w0", "cache": 3, "batch_size": 1.5, "time": "28"},
+        {"timing": {"load": "x"}, "worker": True, "cache": ["disk"], "batch_size": None, "time": []},
+    ],
+)
+def test_what_another_server_means_by_the_same_names_is_no_failure(head: dict[str, object]) -> None:
+    assert DeepDetect("http://h:1", None).outcome(200, answer(head), 1) == Outcome()
+
+
+@pytest.mark.parametrize(
     ("status", "body", "images", "error"),
     [
         (200, answer(predictions=[{}, {}]), 3, "2 predictions for 3 images"),

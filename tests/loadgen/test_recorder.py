@@ -63,6 +63,18 @@ def test_an_earlier_result_is_kept_unless_told_otherwise() -> None:
     assert [path.name for path in Path("out").iterdir()] == ["notes.txt"]
 
 
+def test_an_old_report_goes_with_its_result() -> None:
+    for name in ("out/run.json", "out/pictures/a.svg", "out/tables/a.csv", "out/tables/mine.xlsx", "else/b.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    folder("out", overwrite=True)
+    assert [str(path) for path in sorted(Path("out").rglob("*"))] == ["out/tables", "out/tables/mine.xlsx"]
+    Path("out/run.json").touch()
+    Path("out/pictures").symlink_to("../else")
+    folder("out", overwrite=True)
+    assert Path("else/b.png").exists()
+
+
 def test_a_folder_that_is_no_result_is_never_emptied() -> None:
     Path("home").mkdir()
     Path("home/thesis.txt").write_text("precious")
@@ -111,5 +123,8 @@ def test_a_full_disk_is_told_and_tears_at_most_the_last_line(monkeypatch: pytest
     monkeypatch.setattr(recorder, "_requests", Full())
     with pytest.raises(RecordError, match="No space left on device; free some space"):
         recorder.write(RECORD)
-    real.close()
+    monkeypatch.setattr(recorder, "_requests", real)
+    with pytest.raises(RecordError, match="No space left on device"):
+        recorder.write(RECORD)  # there is room again, but the line before is torn
+    recorder.close()
     assert read_records(Path("out")) == [RECORD]

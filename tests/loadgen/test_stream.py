@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from dlclient.results import Record, Run, read_plan, read_records, read_run
+from dlload.options import COMMAND_LINE_ONLY
 
-from tests.loadgen.conftest import Call, Reply
+from tests.loadgen.conftest import STREAM, Call, Reply
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
@@ -71,10 +72,13 @@ def test_warm_and_cold_against_dlserve(serve: Serve, locust: Start, tmp_path: Pa
 
 def test_any_deepdetect_server_can_be_the_target(serve: Serve, locust: Start) -> None:
     server = serve(dlserve=False)
-    run, records, said = end(locust(*QUICK, "-u", "2", "-H", server.url, "--requests", "30"), 0)
+    run, records, said = end(locust(*QUICK, "-u", "2", "-H", server.url, "--requests", "30"), 1)
     assert run.target.protocol == "deepdetect"
     assert not any(call.raw for call in server.calls)
-    assert [warning.code for warning in run.warnings] == ["temperature-unknown"] * 2
+    assert [phase.verdict for phase in run.phases] == ["valid", "invalid"]
+    assert [reason.code for reason in run.reasons] == ["temperature-unknown"], "what it calls cold may be warm"
+    assert [warning.code for warning in run.warnings] == ["temperature-unknown"]
+    assert "Use --phases warm for this server." in said
     assert [phase.temperatures for phase in run.phases] == [{"unknown": 30}] * 2
     assert {(record.cache, record.worker, record.stages) for record in records} == {(None, None, None)}
     assert {record.server_s for record in records} == {0.0025}
@@ -163,6 +167,56 @@ def test_a_server_that_dies_ends_the_run(serve: Serve, locust: Start) -> None:
     assert codes(run)[0] == "interrupted"
     assert "the server stopped answering" in run.reasons[0].text
     assert len(records) < 50
+
+
+def test_a_bug_at_the_start_does_not_hang(serve: Serve, locust: Start, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        f"import sys; sys.path.insert(0, {str(STREAM.parent)!r})\n"
+        f"exec(compile(open({str(STREAM)!r}).read(), 'stream.py', 'exec'))\n"
+        "def start_run(options, number): raise ZeroDivisionError('unforeseen')\n"
+    )
+    server = serve()
+    code, _, err = locust(*QUICK, "-f", "broken.py", "-H", server.url).wait()
+    assert code == 1
+    assert "a bug of the load tester" in err
+    assert "ZeroDivisionError: unforeseen" in err
+    assert server.calls == []
+
+
+def test_cold_before_warm_has_its_rate_too(serve: Serve, locust: Start) -> None:
+    ask = ("--phases", "disk,warm", "--requests", "40")
+    run, _, said = end(locust(*QUICK, *ask, "-H", serve().url), 0)
+    assert [phase.name for phase in run.phases] == ["disk", "warm"]
+    assert run.phases[0].services["alpha"].load_bytes_per_s == pytest.approx(40e6 / 0.020)
+    assert "Send lag, ms from due to sent" in said
+
+
+def test_a_second_interrupt_does_not_cost_the_result(serve: Serve, locust: Start) -> None:
+    reached, released, asked, answered = (threading.Event() for _ in range(4))
+
+    def hold(call: Call) -> None:
+        if call.cache == "disk":
+            reached.set()
+            released.wait(60)
+
+    def last_look() -> None:
+        if reached.is_set():  # the run is being written: it asks whether the workers are still the same
+            asked.set()
+            answered.wait(4)
+
+    server = serve(react=hold, on_info=last_look)
+    one = locust(*QUICK, "-H", server.url, "--requests", "30")
+    assert reached.wait(60)
+    one.interrupt()
+    assert asked.wait(60)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        one.interrupt(number)
+    answered.set()
+    try:
+        run, _, _ = end(one, 1)
+    finally:
+        released.set()
+    assert run.interrupted
 
 
 def test_equal_seeds_give_identical_plans(serve: Serve, locust: Start, tmp_path: Path) -> None:
@@ -318,11 +372,14 @@ def test_each_start_in_the_web_page_is_a_run_and_stop_interrupts_it(
         *("--images", "pictures", "--requests", "20", "--phases", "warm", "-H", server.url),
     )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=30)) as web:
-        assert '"mix"' in web.get("/").text.replace("&#34;", '"'), "our options are among the page's fields"
+        page = web.get("/").text.replace("&#34;", '"')
+        assert '"mix"' in page, "our options are among the page's fields"
+        assert not [name for name in COMMAND_LINE_ONLY if f'"{name}"' in page]
         start = {"user_count": "2", "spawn_rate": "2", "host": server.url, "services": "alpha"}
         assert web.post("/swarm", data=start | {"services": "gamma"}).json()["success"]
         wait_until(lambda: "has no service gamma" in web.get("/exceptions").text)
-        assert web.post("/swarm", data=start).json()["success"]
+        paths = dict.fromkeys(COMMAND_LINE_ONLY, "/nowhere") | {"overwrite": "true"}
+        assert web.post("/swarm", data=start | paths).json()["success"], "what names files is not taken from a form"
         wait_until((tmp_path / "out" / "run.json").exists)
         assert web.post("/swarm", data=start | {"seed": "9"}).json()["success"]
         wait_until((tmp_path / "out-2" / "run.json").exists)

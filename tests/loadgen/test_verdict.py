@@ -58,7 +58,9 @@ def codes(judgement: Judgement) -> tuple[list[str], list[str]]:
         ([record("warm"), record("warm"), record("disk")], "warm", ["wrong-temperature"], []),
         ([record("warm"), record("disk"), record("disk")], "disk", ["wrong-temperature"], []),
         ([record("host")] * 3, "disk", ["wrong-temperature"], []),
-        ([record(None)] * 3, "disk", [], ["temperature-unknown"]),
+        ([record(None)] * 3, "warm", [], ["temperature-unknown"]),
+        ([record(None)] * 3, "disk", ["temperature-unknown"], []),
+        ([record(None)] * 3, "host", ["temperature-unknown"], []),
         ([record("disk"), record("disk"), record(None)], "disk", ["wrong-temperature"], []),
         ([record("warm"), record("warm"), record(error="HTTP 500: no")], "warm", ["errors"], []),
         ([record(error="HTTP 500: no")] * 3, "warm", ["errors"], []),
@@ -111,7 +113,7 @@ def test_a_run_is_judged_by_its_circumstances(
 
 def test_a_run_is_invalid_if_one_of_its_phases_is() -> None:
     bad = judge_phase([record("disk")], Expected("warm", "warm", 1))
-    unsure = judge_phase([record(None)], Expected("disk", "disk", 1))
+    unsure = judge_phase([record(None)], Expected("warm", "warm", 1))
     judgement = judge_run([bad, unsure], QUIET)
     assert judgement.verdict == "invalid"
     assert codes(judgement) == (["wrong-temperature"], ["temperature-unknown"])

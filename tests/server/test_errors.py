@@ -67,6 +67,12 @@ ROWS: list[tuple[str, str, Any, int, str, int | None]] = [
     ("POST", "/predict", call(mllib={"cache": "hot"}), 400, "BadRequest", 1006),
     ("POST", "/predict", call(mllib={"worker": 7}), 400, "BadRequest", 1006),
     ("POST", "/predict", call(output={"template": "{{x}}"}), 400, "BadRequest", 1006),
+    ("POST", "/predict", call(output={"best": 10**30, "confidence_threshold": 10**400}), 400, "BadRequest", 1006),
+    ("POST", "/predict", call(input={"scale": 10**400}), 400, "BadRequest", 1005),
+    ("POST", "/predict", call(input={"mean": [10**400, 0, 0]}), 400, "BadRequest", 1005),
+    ("POST", "/predict", call(data=["http://xn--/a.jpg"]), 400, "BadRequest", 1005),
+    ("POST", "/predict", call("resnet18", [IMAGE] * 2, input={"width": 8192, "height": 8192}), 400, "BadRequest", 1005),
+    ("POST", "/predict", b'{"service": "sim", "parameters": ' + b'{"a":' * 600 + b"1" + b"}" * 601, 400, "BadRequest", None),
     ("POST", "/predict", call(data=["eA==" * (1 << 19)]), 413, "Payload Too Large", None),
     ("GET", "/predict", None, 405, "Method Not Allowed", None),
     ("POST", "/info", None, 405, "Method Not Allowed", None),
@@ -139,6 +145,20 @@ def test_a_bad_raw_call_gets_a_clear_error(
 ) -> None:
     found = status_of(client.post(path, content=photograph(1), headers={"Content-Type": kind}))
     assert (found["code"], found.get("dd_code")) == (status, dd_code)
+
+
+def test_a_best_beyond_all_numbers_is_all_classes(client: httpx.Client) -> None:
+    answer = client.post("/predict", json=call(output={"best": 10**18}))
+    assert len(answer.json()["body"]["predictions"][0]["classes"]) == 1000
+
+
+def test_an_answer_too_large_for_a_frame_is_refused_and_costs_nothing_else(client: httpx.Client) -> None:
+    simulated(client, "wide", nclasses=2_000_000)
+    found = status_of(client.post("/predict", json=call("wide", ["eA=="] * 4, output={"best": -1})))
+    assert found["dd_code"] == 1006
+    assert "best" in found["dd_msg"]
+    assert client.post("/predict", json=call("wide", ["eA=="])).json()["head"]["cache"] == "warm"
+    assert client.delete("/services/wide").status_code == 200
 
 
 def test_one_bad_image_fails_its_call_and_names_itself(client: httpx.Client) -> None:

@@ -132,6 +132,63 @@ def test_a_killed_front_end_comes_back_with_its_services(start_server: Start, tm
     assert server.stop() == 0
 
 
+def test_a_worker_that_joins_while_a_service_is_made_learns_of_it(start_server: Start) -> None:
+    server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
+    with server.client() as client, ThreadPoolExecutor(1) as pool:
+        first, second = worker_pids(server)
+        os.kill(first, signal.SIGSTOP)
+        os.kill(second, signal.SIGSTOP)
+        created = pool.submit(simulated, client, "sim")
+        until(lambda: "0" in client.get("/services/sim").text)  # the PUT is under way, or over
+        os.kill(second, signal.SIGKILL)
+        server.wait_for(r"worker \d is back")
+        os.kill(first, signal.SIGCONT)
+        created.result(DEADLINE_S)
+        for index in (0, 1):
+            assert post(client, query=f"?worker={index}").status_code == 200
+
+
+def test_a_deleted_service_that_was_to_be_preloaded_keeps_no_worker_from_coming_back(
+    start_server: Start, repository: Path
+) -> None:
+    options = ("--workers", "1", "--devices", "cpu", "--models-dir", str(repository), "--preload", "squeezenet1_1")
+    server = start_server(*options).wait_ready()
+    with server.client() as client:
+        assert client.delete("/services/squeezenet1_1").status_code == 200
+        os.kill(worker_pids(server)[0], signal.SIGKILL)
+        server.wait_for("worker 0 is back")
+        assert post(client, "shufflenet_v2_x0_5").status_code == 200
+
+
+def test_signals_to_every_process_of_the_service_are_one_ordered_stop(start_server: Start) -> None:
+    server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
+    with server.client() as client:
+        simulated(client, "sim", forward_s=0.3)
+        _, wait = hammer(client, 4, 4)
+        until(lambda: sample(client, "dlserve_worker_in_flight") == 4)
+        for process in [*psutil.Process(server.process.pid).children(), psutil.Process(server.process.pid)]:
+            process.send_signal(signal.SIGTERM)
+        assert wait() == [200] * 4
+    assert server.end() == 0
+    assert "replaced" not in "".join(server.log)
+
+
+def test_without_a_worker_only_so_many_calls_wait(start_server: Start) -> None:
+    server = start_server("--workers", "1", "--devices", "cpu", "--queue", "2").wait_ready()
+    with server.client() as client:
+        simulated(client, "sim")
+        (pid,) = worker_pids(server)
+        statuses: list[int] = []
+        while 429 not in statuses:  # the new worker may be there before the third call: then once more
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: sample(client, "dlserve_worker_up") == 0)
+            statuses, wait = hammer(client, 8, 8)
+            wait()
+            server.wait_for("worker 0 is back")
+            (pid,) = worker_pids(server)
+        assert set(statuses) == {200, 429}
+
+
 def test_nothing_outlives_a_killed_supervisor(start_server: Start) -> None:
     server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
     children = psutil.Process(server.process.pid).children()

@@ -11,11 +11,13 @@ STAGES: dict[str, str] = {
     "load": "bringing the model's weights to the device",
     "forward": "running the model; on a CPU also the page faults of weights that are mapped, not read",
     "post": "picking the best classes and building the answer",
-    "demote": "making the model as cold as the request asked: no part of serving, but the client waits for it",
+    "demote": "making the model as cold as the request asked: no part of serving, so taken off the latency",
 }
 """The stages that dlserve tells, in the order in which a request meets them; what is no part of serving stands last."""
+UNTIMED = "demote"
+"""The stage that is outside the latency, so none of the parts that add up to it."""
 REST = "rest"
-"""The client's latency less all stages: HTTP, the network, the front end, and the client itself."""
+"""The client's latency less all stages in it: HTTP, the network, the front end, and the client itself."""
 
 _MOST_UNKNOWN = 2
 
@@ -40,7 +42,7 @@ class Breakdown:
 
 def break_down(summary: Summary) -> Breakdown | None:
     """None where the server tells no stages."""
-    means = summary.stages_s
+    means = {stage: seconds for stage, seconds in (summary.stages_s or {}).items() if stage != UNTIMED}
     if not means:
         return None
     known = [Part(stage, means[stage]) for stage in STAGES if stage in means]

@@ -20,14 +20,16 @@ def latency_ratio(cold: Summary | None, warm: Summary | None) -> float | None:
 
 def answer(view: StreamView) -> str:
     """The run's question answered in one sentence: what does a request cost warm, what cold?"""
-    baseline = view.baseline
-    if baseline is None:
+    if not view.phases:
         return "The run ended before its first phase: there is nothing to compare."
     if all(phase.total.latency_s.mean is None for phase in view.phases):
         return "No request got a good answer, so there is no figure."
-    figures = [_figure(phase) for phase in (baseline, *view.compared)]
-    ratios = [latency_ratio(phase.total, baseline.total) for phase in view.compared]
+    baseline = view.baseline
+    figures = [_figure(phase) for phase in ((baseline, *view.compared) if baseline else view.phases)]
     sentence = ", ".join(figures) + _scope(view)
+    if baseline is None:
+        return f"{_capital(sentence)}; there is no warm phase to compare with."
+    ratios = [latency_ratio(phase.total, baseline.total) for phase in view.compared]
     if not ratios:
         return f"{_capital(sentence)}; there is no other phase to compare it with."
     if None in ratios:

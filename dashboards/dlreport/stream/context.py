@@ -37,7 +37,8 @@ def context(view: StreamView) -> Table:
         rows += _own_rows(view, metric, figure)
         rows += [_published_row(row, figure) for row in published if row.metric == metric]
     figure = "cold / warm, wall time per image"
-    rows += [*_own_ratios(view, figure), *_published_ratios(published, figure)]
+    if view.compared:
+        rows += [*_own_ratios(view, figure), *_published_ratios(published, figure)]
     return Table("published", "Published stream figures", _COLUMNS, tuple(rows))
 
 

@@ -55,7 +55,10 @@ def _run(run: Run) -> tuple[tuple[str, str], ...]:
     return (
         ("started", moment(run.started)),
         ("finished", moment(run.finished) + (" (interrupted)" if run.interrupted else "")),
-        ("timed scope", f"{run.timed_scope}: from the moment a request was due to the end of its answer"),
+        (
+            "timed scope",
+            f"{run.timed_scope}: from the moment a request was due to the end of its answer, less the stage demote",
+        ),
         ("device", "simulated: the figures say nothing about real hardware" if run.simulated else "real"),
     )
 
@@ -148,7 +151,7 @@ def _dicts(value: object) -> list[Mapping[str, object]]:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e18 else 0.0
 
 
 def _text(value: object) -> str:

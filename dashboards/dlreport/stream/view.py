@@ -1,10 +1,11 @@
 """A stream result as its report sees it: phases with their names and samples, services in one order, what failed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from dlclient.errors import ResultError
 from dlclient.results import Phase, Reason, Record, Run, Summary, read_records, read_run
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from dlreport.errors import NotAResultError
 
+_MOST = 1e18
+"""No count, no size and no time of a result is larger; what is would only make the drawing fail."""
 _LABELS = {"warm": "warm", "host": "cold from host memory", "disk": "cold from disk"}
 
 
@@ -64,13 +67,14 @@ class StreamView:
 
     @property
     def baseline(self) -> PhaseView | None:
-        """What the other phases are compared with: the warm one, or the first one where none was warm."""
-        return next((phase for phase in self.phases if phase.name == "warm"), next(iter(self.phases), None))
+        """What the other phases are compared with: the warm one; None where none was warm."""
+        return next((phase for phase in self.phases if phase.name == "warm"), None)
 
     @property
     def compared(self) -> tuple[PhaseView, ...]:
-        """The phases that are compared with the baseline."""
-        return tuple(phase for phase in self.phases if phase is not self.baseline)
+        """The phases that are compared with the baseline; none without one."""
+        baseline = self.baseline
+        return tuple(phase for phase in self.phases if phase is not baseline) if baseline else ()
 
     @property
     def answered(self) -> bool:
@@ -84,7 +88,26 @@ def load_stream(folder: Path) -> StreamView:
         run, records = read_run(folder), read_records(folder)
     except ResultError as exc:
         raise NotAResultError(str(exc)) from exc
+    for place, part in (("run.json", (run.plan, run.phases)), ("requests.jsonl", records)):
+        absurd = next((number for number in _numbers(msgspec.to_builtins(part)) if abs(number) > _MOST), None)
+        if absurd is not None:
+            raise NotAResultError(
+                f"{folder / place} holds {absurd:g}, which nothing measures; restore the file or run the stream again"
+            )
     return view_of(run, records)
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """All numbers in nested lists and objects, except seeds, which may be any."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            if name != "seed":
+                yield from _numbers(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def view_of(run: Run, records: Sequence[Record]) -> StreamView:

@@ -18,11 +18,13 @@ class _Status(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    time: float | None = None
-    timing: dict[str, float] | None = None
-    cache: str | None = None
-    worker: int | None = None
-    batch_size: int | None = None
+    """Anything may stand here: another server may mean something else by a name, and its answer is good all the same."""
+
+    time: object = None
+    timing: object = None
+    cache: object = None
+    worker: object = None
+    batch_size: object = None
 
 
 class _Body(msgspec.Struct):
@@ -77,10 +79,27 @@ def judge(status: int, body: bytes, images: int) -> Outcome:
     if predictions != images:
         return Outcome(error=f"{predictions} predictions for {images} images")
     head = answer.head
+    server_ms = _number(head.time)
     return Outcome(
-        worker=head.worker,
-        cache=head.cache,
-        batch_size=head.batch_size,
-        server_s=None if head.time is None else head.time / 1000,
-        stages=head.timing,
+        worker=_whole(head.worker),
+        cache=head.cache if isinstance(head.cache, str) else None,
+        batch_size=_whole(head.batch_size),
+        server_s=None if server_ms is None else server_ms / 1000,
+        stages=_stages(head.timing),
     )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _stages(value: object) -> dict[str, float] | None:
+    if not isinstance(value, dict):
+        return None
+    stages = {str(stage): _number(seconds) for stage, seconds in value.items()}
+    known = {stage: seconds for stage, seconds in stages.items() if seconds is not None}
+    return known if len(known) == len(stages) else None

@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
+import contextlib
 import importlib.metadata
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import uvicorn
@@ -43,6 +45,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._tell = started
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: the supervisor says when to stop."""
+        yield
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._tell()
@@ -56,9 +63,6 @@ class FrontEnd:
         self._report = report
         registry = Registry()
         from_folder(registry, config.models_dir)
-        for name in config.preload:
-            if name != "all":
-                registry.find(name)
         events = PoolEvents(
             ready=lambda index: report(Event("worker-ready", worker=index)),
             failed=lambda index, why: report(Event("worker-failed", why, index)),
@@ -80,7 +84,7 @@ class FrontEnd:
             self.dispatcher.counts,
             lambda: hardware.gpus(config.visible_gpus) if on_gpus else (),
         )
-        self.fetcher = Fetcher(config.allow_urls, config.limits.body_bytes)
+        self.fetcher = Fetcher(config.allow_urls)
         bodies = Bodies(config.limits)
         creator = Creator(config, registry, self.pool)
         api = make_api(importlib.metadata.version("dlserve"))
@@ -162,6 +166,11 @@ def main() -> int:
     for name in ("--fd", "--http-fd", "--workers-fd"):
         options.add_argument(name, type=int, required=True)
     given = options.parse_args()
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # they may reach the whole group; the supervisor decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     return uvloop.run(_main(given.fd, given.http_fd, given.workers_fd))
 
 

@@ -13,7 +13,7 @@ from dlserve.errors import ApiError, MethodError, NotFoundError, UnauthorizedErr
 from dlserve.front.api import ops
 from dlserve.front.api.predict import PREFIX, Predict
 from dlserve.front.api.services import reply
-from dlserve.front.asgi import Receive, Scope, Send, answer_error, check_key
+from dlserve.front.asgi import DisconnectedError, Receive, Scope, Send, answer_error, check_key
 
 log = logging.getLogger(__name__)
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -62,6 +62,7 @@ def make_api(version: str) -> FastAPI:
     api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend its schema
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(DisconnectedError, _on_disconnect)
     api.add_exception_handler(Exception, _on_defect)
     return api
 
@@ -83,6 +84,10 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     if exc.status_code == MethodError.status:
         return _reply(MethodError(f"{what}: this path has other methods; see /docs"))
     return _reply(NotFoundError(f"{what}: there is no such path; see /docs"))
+
+
+async def _on_disconnect(_request: Request, _exc: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it
 
 
 async def _on_defect(request: Request, exc: Exception) -> Response:

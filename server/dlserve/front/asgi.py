@@ -1,5 +1,6 @@
 """What the plain ASGI routes share: bodies in, answers out, nothing else in between."""
 
+import asyncio
 import hmac
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -8,11 +9,20 @@ from typing import Any
 import msgspec
 
 from dlserve.config import Limits
-from dlserve.errors import ApiError, BadJsonError, BodyTooLargeError, QueueFullError, UnauthorizedError
+from dlserve.errors import (
+    ApiError,
+    BadJsonError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    QueueFullError,
+    UnauthorizedError,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+BODY_IDLE_S = 30.0
+"""How long a client may pause within a body; what it has sent so far is held all the while."""
 JSON = b"application/json"
 to_json = msgspec.json.Encoder().encode
 
@@ -28,14 +38,10 @@ class Bodies:
         self._limits = limits
         self.held_bytes = 0
 
-    def headers(self, scope: Scope) -> dict[bytes, bytes]:
-        """The request's headers by lower-case name."""
-        return dict(scope["headers"])
-
     async def read(self, headers: dict[bytes, bytes], receive: Receive) -> list[bytes]:
         """The body as the pieces that came. Give them back with `release`.
 
-        Raises BodyTooLargeError, QueueFullError (too many bytes held in all) or DisconnectedError.
+        Raises BodyTooLargeError, BodyTimeoutError, QueueFullError (too many bytes held in all) or DisconnectedError.
         """
         limit = self._limits.body_bytes
         declared = headers.get(b"content-length", b"0")
@@ -45,7 +51,7 @@ class Bodies:
         size = 0
         try:
             while True:
-                message = await receive()
+                message = await self._next(receive)
                 if message["type"] == "http.disconnect":
                     raise DisconnectedError
                 piece = message.get("body", b"")
@@ -67,6 +73,13 @@ class Bodies:
             self.held_bytes -= size
             raise
         return pieces
+
+    async def _next(self, receive: Receive) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(BODY_IDLE_S):
+                return await receive()
+        except TimeoutError:
+            raise BodyTimeoutError(f"nothing of the body came for {BODY_IDLE_S:g} s; send the request again") from None
 
     def release(self, pieces: Iterable[bytes]) -> None:
         """The body is no longer needed."""

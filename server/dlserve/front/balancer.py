@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dlmodels.engines.base import Temperature
 
+EXPECTED = "expected"
 FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
 FIRST_GUESS_BYTES_PER_S = 1e9
@@ -27,8 +28,8 @@ class WorkerView:
     """Calls sent and not answered."""
     work_s: float = 0.0
     """Predicted seconds of those calls."""
-    resident: dict[int, Temperature] = field(default_factory=dict)
-    """Service -> tier; a service that is loaded or about to be is "warm"."""
+    resident: dict[int, str] = field(default_factory=dict)
+    """Service -> "warm", or EXPECTED where a call that is on its way will load it."""
 
 
 @dataclass(frozen=True, slots=True)

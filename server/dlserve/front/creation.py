@@ -41,7 +41,6 @@ _SERVER_KEYS = frozenset(
 _FILES: dict[str, Literal["lib", "full", "dir"]] = {"lib": "lib", "full": "full", "dir": "dir"}
 CLEAR = ("mem", "index", *_FILES)
 """What DELETE's `clear` may say; mem and index only unload, as there is no index here."""
-MOST_CLASSES = 10_000_000
 
 
 class Creator:
@@ -72,6 +71,7 @@ class Creator:
                 raise (RequestError if prepared.failure in ("request", "input") else InternalError)(prepared.error)
             service.expectation.weights_bytes = prepared.weights_bytes
             self._registry.add(service)
+            self._pool.settled(service)
         finally:
             self._registry.release(name)
 
@@ -120,7 +120,7 @@ class Creator:
 
     def _spec(self, name: str, engine: str, model: Mapping[str, Any], asked: Mapping[str, Any]) -> ModelSpec:
         classes = asked.get("nclasses")
-        if classes is not None and (type(classes) is not int or not 0 <= classes <= MOST_CLASSES):
+        if classes is not None and (type(classes) is not int or not 0 <= classes <= parameters.MOST_CLASSES):
             raise RequestError(f"parameters.mllib.nclasses must be a number of classes, not {classes!r:.80}")
         multi_label = asked.get("multi_label") is True
         if engine == "simulated":

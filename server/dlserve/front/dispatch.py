@@ -10,7 +10,7 @@ from time import perf_counter
 from dlmodels.images import InputSpec
 
 from dlserve.errors import ApiError, InputError, InternalError, NoWorkerError, QueueFullError, RequestError
-from dlserve.front.balancer import Policy, Request, WorkerView, cost_s
+from dlserve.front.balancer import EXPECTED, Policy, Request, WorkerView, cost_s
 from dlserve.front.link import Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.pool import WorkerPool
@@ -107,6 +107,8 @@ class Dispatcher:
         self._wait_s = wait_s
         self._stuck = stuck
         self._flights: set[_Flight] = set()
+        self._waiting = 0
+        """Calls for which no worker is up."""
         self._spin_until = 0.0
         self._spinning = False
 
@@ -141,16 +143,38 @@ class Dispatcher:
             if views:
                 break
             deadline = deadline or perf_counter() + self._wait_s
-            await self._pool.wait_for_change(deadline - perf_counter())
-        position = self._policy(request, views, self._queue)
+            await self._wait_for_a_worker(call, deadline - perf_counter())
+        if pinned is None:
+            position = self._policy(request, views, self._queue)
+        else:
+            position = 0 if views[0].in_flight < self._queue else None
         if position is None:
-            soonest_s = min(view.work_s for view in views)
-            raise QueueFullError(
-                f"{self._queue} calls are waiting on each worker; come back later, or start dlserve with a longer --queue",
-                "queue_full",
-                max(1, math.ceil(soonest_s)),
-            )
+            raise self._full(min(view.work_s for view in views))
         return views[position], request
+
+    async def _wait_for_a_worker(self, call: PredictCall, timeout_s: float) -> None:
+        """Wait, among a bounded number, until a worker comes or goes. Raises ClientLeftError if the client does."""
+        if self._waiting >= self._queue * len(self._pool.workers):
+            raise self._full(1.0)
+        self._waiting += 1
+        change = asyncio.ensure_future(self._pool.wait_for_change(timeout_s))
+        left = asyncio.ensure_future(call.left())
+        try:
+            await asyncio.wait({change, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not change.done():
+                raise self._gone()
+            change.result()
+        finally:
+            self._waiting -= 1
+            change.cancel()
+            left.cancel()
+
+    def _full(self, wait_s: float) -> QueueFullError:
+        return QueueFullError(
+            f"{self._queue} calls are waiting for each worker; come back later, or start dlserve with a longer --queue",
+            "queue_full",
+            max(1, math.ceil(wait_s)),
+        )
 
     async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, float]:
         link = self._pool.link_of(view)
@@ -168,7 +192,7 @@ class Dispatcher:
                 self._spin()
         view.in_flight += 1
         view.work_s += cost
-        view.resident.setdefault(service.number, "warm")  # about to be: the next call of it may follow this one
+        expected = view.resident.setdefault(service.number, EXPECTED)  # the next call of it may follow this one
         try:
             answer = await answer_to_come
         except WorkerLostError:
@@ -182,6 +206,8 @@ class Dispatcher:
             if flight.watcher is not None:
                 flight.watcher.cancel()
         if isinstance(answer, Failure):
+            if expected == view.resident.get(service.number) == EXPECTED:
+                del view.resident[service.number]  # it did not come to a load
             if answer.failure == "cancelled":
                 raise self._gone()
             raise _FAILURES[answer.failure](answer.message)

@@ -1,6 +1,7 @@
 """One connection per worker: frames out, replies in, and a future for each question that is under way."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Protocol, cast
@@ -21,6 +22,7 @@ from dlserve.messages import (
     frame,
 )
 
+log = logging.getLogger(__name__)
 Answer = Reply | Failure | Prepared
 _WRITE_BUFFER_BYTES = 4 << 20
 _NUMBERS = 1 << 62
@@ -78,6 +80,7 @@ class Link(asyncio.Protocol):
         while len(unread) - start >= HEADER.size:
             size, body = HEADER.unpack_from(unread, start)
             if size > MAX_META_BYTES or body:
+                log.error("a worker sent what is no frame (%d bytes, body %d): its connection is closed", size, body)
                 self.close()
                 return
             end = start + HEADER.size + size
@@ -115,11 +118,12 @@ class Link(asyncio.Protocol):
         """Send a message that will be answered; `body` follows it in the frame. Raises WorkerLostError at once if closed."""
         if self._transport is None:
             raise WorkerLostError("not connected")
+        head = frame(question, sum(map(len, body)))
         if not self._waiting:
             self.last_progress = perf_counter()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[question_id] = future
-        self._transport.writelines([frame(question, sum(map(len, body))), *body])
+        self._transport.writelines([head, *body])
         return future
 
     def tell(self, message: Message) -> None:

@@ -17,6 +17,8 @@ from dlserve.errors import ApiError, FieldError, InputError, RequestError
 T = TypeVar("T")
 Json = Mapping[str, Any]
 DEFAULT_BEST = 5
+MOST_CLASSES = 10_000_000
+MOST_NUMBER = 2**63
 TEMPERATURES: tuple[Temperature, ...] = get_args(Temperature)
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
@@ -42,6 +44,7 @@ _INPUT_REFUSED = {
     "segmentation": "dlserve classifies images",
     "bbox": "dlserve classifies images",
     "ctc": "dlserve classifies images",
+    "keep_orig": "the image is not kept for a chain",
 }
 _OUTPUT_REFUSED = {
     "template": "render the JSON answer on the client",
@@ -61,6 +64,7 @@ _MLLIB_REFUSED = {
     "ctc": "dlserve classifies images",
     "ntargets": "dlserve classifies images",
 }
+"""Of a predict and of a creation alike."""
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -97,7 +101,7 @@ def _read(given: Json, key: str, kind: type[T], error: type[ApiError], where: st
     value = given.get(key)
     if value is None:
         return default
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < MOST_NUMBER:
         value = float(value)
     if type(value) is not kind:
         raise error(f"{where}.{key} must be {_NAMES[kind]}, not {value!r:.80}")
@@ -147,7 +151,7 @@ def input_spec(base: InputSpec, given: Json) -> InputSpec:
 def _numbers(key: str, value: Any) -> tuple[float, ...]:
     """A number per channel; DeepDetect's documentation also allows a single one."""
     values = value if isinstance(value, list) else [value]
-    if any(type(number) not in (int, float) for number in values):
+    if any(type(number) not in (int, float) or abs(number) >= MOST_NUMBER for number in values):
         raise InputError(f"parameters.input.{key} must be a list of numbers, one per channel, not {value!r:.80}")
     return tuple(float(number) for number in values)
 

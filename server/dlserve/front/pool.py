@@ -52,6 +52,8 @@ class WorkerPool:
         self._preload = preload
         self._events = events
         self._change = asyncio.Event()
+        self._unsettled: dict[int, Service] = {}
+        """Services being made: defined, and not yet in the registry."""
         self._greetings: set[asyncio.Task[None]] = set()
 
     # ---- the links' owner
@@ -63,7 +65,10 @@ class WorkerPool:
             worker.link.close()
         worker.link, worker.hello, worker.view = link, hello, WorkerView(hello.worker)
         worker.restarts, worker.used_bytes, worker.condemned = hello.generation, 0, False
-        for service in self._registry:
+        if worker.ready:
+            worker.ready = False
+            self._ready_changed()
+        for service in [*self._registry, *self._unsettled.values()]:
             link.tell(Define(service.number, service.spec))
         task = asyncio.get_running_loop().create_task(self._greet(worker, link))
         self._greetings.add(task)
@@ -72,10 +77,12 @@ class WorkerPool:
     async def _greet(self, worker: Worker, link: Link) -> None:
         index = worker.view.index
         try:
-            for name in [service.name for service in self._registry] if "all" in self._preload else self._preload:
-                prepared = await self._ask_prepare(link, self._registry.find(name), load=True)
-                if prepared.failure is not None:
-                    self._events.failed(index, f"--preload {name}: {prepared.error}")
+            for service in self._registry:  # those of them that a client has deleted since are left out
+                if not ({"all", service.name} & set(self._preload)) or self._registry.by_number(service.number) is None:
+                    continue
+                prepared = await self._ask_prepare(link, service, load=True)
+                if prepared.failure is not None and self._registry.by_number(service.number) is not None:
+                    self._events.failed(index, f"--preload {service.name}: {prepared.error}")
                     return
         except WorkerLostError:
             return  # the supervisor sees the process end and says why
@@ -155,13 +162,21 @@ class WorkerPool:
         return [view for view in self.views if view.index == index]
 
     def define(self, service: Service) -> None:
-        """Make a service known to every worker that is up; later ones hear of it when they join."""
+        """Make a service known to every worker that is up, and to those that join; `settled` or `forget` must follow."""
+        self._unsettled[service.number] = service
         for worker in self.workers:
             if worker.link is not None:
                 worker.link.tell(Define(service.number, service.spec))
 
+    def settled(self, service: Service) -> None:
+        """A service that was defined is in the registry now."""
+        self._unsettled.pop(service.number, None)
+
     def forget(self, service: Service) -> None:
         """Free what a deleted service holds everywhere."""
+        self._unsettled.pop(service.number, None)
+        for view in self.views:
+            view.resident.pop(service.number, None)
         for worker in self.workers:
             if worker.link is not None:
                 worker.link.tell(Forget(service.number))

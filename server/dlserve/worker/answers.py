@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from dlserve.messages import Failure, Reply, frame
+from dlserve.messages import HEADER, MAX_META_BYTES, Failure, Reply, frame
 from dlserve.worker.failures import is_expected, kind_of, message_of
 from dlserve.worker.service import Service
 from dlserve.worker.task import Task
@@ -40,7 +40,7 @@ class Answers:
 
     def reply(self, replies: Iterable[tuple[Task, Reply]]) -> None:
         """Answer tasks, with one call of the connection."""
-        frames = [frame(reply) for task, reply in replies if self._close(task)]
+        frames = [_fitting(reply) for task, reply in replies if self._close(task)]
         if frames:
             self._send(*frames)
 
@@ -82,3 +82,12 @@ class Answers:
         if task.service.forgotten:
             self._on_closed_forgotten(task.service)
         return True
+
+
+def _fitting(reply: Reply) -> bytes:
+    """The reply's frame, or a failure's where it has more bytes than a frame may have."""
+    encoded = frame(reply)
+    if len(encoded) <= HEADER.size + MAX_META_BYTES:
+        return encoded
+    size = f"{len(encoded) >> 20} MiB, more than {MAX_META_BYTES >> 20}"
+    return frame(Failure(reply.id, "request", f"the answer would have {size}: ask for fewer classes (best) or images"))

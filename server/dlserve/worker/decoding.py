@@ -1,5 +1,6 @@
 """From items to a model's input, in a pool of threads: read, decode, resize, normalize."""
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 from dlmodels import images
 from dlmodels.errors import ImageError
+from dlmodels.images import InputSpec
 from numpy.typing import NDArray
 
 from dlserve.worker.failures import InputError
@@ -17,6 +19,9 @@ from dlserve.worker.inputs import InputReader, Source, named
 from dlserve.worker.task import Task
 
 _NOTHING = memoryview(b"")
+
+MOST_INPUT_BYTES = 1 << 30
+"""Of one call's preprocessed images: 1,783 of 224 x 224, or one of 8192 x 8192."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +79,7 @@ class DecodePool:
             planes = None
             if decodes:
                 images.validate(task.spec)
+                _check_size(count, task.spec)
                 planes = np.empty((count, *task.spec.shape), np.float32)
             work = _Work(task, found.images, began, count, planes, [b""] * count)
             for place in range(1, count):
@@ -116,3 +122,13 @@ class DecodePool:
     def _fail(self, task: Task, exc: Exception) -> None:
         if not task.answered:  # else its connection is lost or it is cancelled: nobody wants to know
             self._on_failed(task, exc)
+
+
+def _check_size(count: int, spec: InputSpec) -> None:
+    """Raises InputError where the network's input would take so much memory that the machine might kill the worker."""
+    size = 4 * count * math.prod(spec.shape)
+    if size > MOST_INPUT_BYTES:
+        raise InputError(
+            f"{count} images at {spec.width} x {spec.height} are {size >> 20} MiB of input, at most"
+            f" {MOST_INPUT_BYTES >> 20} are taken in one call: send fewer images, or a smaller width and height"
+        )

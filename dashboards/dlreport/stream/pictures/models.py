@@ -29,7 +29,7 @@ def draw_models(view: StreamView, frame: Frame, folder: Path) -> list[Picture]:
     if not rows:
         return []
     shown = rows if len(rows) <= _MOST_ROWS else [rows[0], *rows[1 - _MOST_ROWS :]]
-    title = "Cold against warm, model by model" if len(view.phases) > 1 else "Latency, model by model"
+    title = "Cold against warm, model by model" if view.compared else "Latency, model by model"
     subtitle = "Mean latency of a request; further left is faster"
     if len(shown) < len(rows):
         subtitle += f" (the {len(shown) - 1} slowest of {len(rows) - 1} models; the table has all)"

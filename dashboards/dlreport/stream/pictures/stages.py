@@ -16,7 +16,6 @@ from dlreport.style import (
     INK,
     LINE,
     ORANGE,
-    PALE,
     PURPLE,
     QUIET,
     SKY,
@@ -41,7 +40,6 @@ _COLORS = {
     "load": BLUE,
     "forward": VERMILLION,
     "post": PURPLE,
-    "demote": PALE,
     "rest": "#FFFFFF",
 }
 _UNKNOWN = (SKY, ORANGE)
@@ -114,16 +112,14 @@ def _draw_bar(axes: Axes, height: int, bar: _Bar, longest_s: float) -> None:
     left = 0.0
     for part in bar.breakdown.parts:
         width = part.seconds * 1e3
-        hatched = part.stage in ("rest", "demote")
         axes.barh(
             height,
             width,
             left=left,
             height=0.62,
             color=_color(part.stage),
-            edgecolor=QUIET if hatched else "white",
-            linewidth=0.6 if hatched or part.seconds > 0.02 * longest_s else 0,
-            hatch="////" if part.stage == "demote" else None,
+            edgecolor=QUIET if part.stage == "rest" else "white",
+            linewidth=0.6 if part.stage == "rest" or part.seconds > 0.02 * longest_s else 0,
         )
         if part.seconds > 0.07 * longest_s:
             ink = "white" if _color(part.stage) in _LIGHT_INK else INK
@@ -149,9 +145,8 @@ def _key(axes: Axes, bars: list[_Bar]) -> None:
     handles = [
         Patch(
             facecolor=_color(stage),
-            edgecolor=QUIET if stage in ("rest", "demote") else LINE,
+            edgecolor=QUIET if stage == "rest" else LINE,
             linewidth=0.6,
-            hatch="////" if stage == "demote" else None,
             label=clip(stage, 14),
         )
         for stage in order

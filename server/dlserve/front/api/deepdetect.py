@@ -21,12 +21,12 @@ _parse = msgspec.json.Decoder().decode
 def document(body: bytes) -> dict[str, Any]:
     """The body as a JSON object without nulls, whatever its Content-Type. Raises BadJsonError."""
     try:
-        parsed = _parse(body)
+        parsed = parameters.without_nulls(_parse(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadJsonError(f"the body is not JSON: {exc}") from exc
     if not isinstance(parsed, dict):
         raise BadJsonError("the body must be a JSON object")
-    return parameters.without_nulls(parsed)  # type: ignore[no-any-return]  # a dict stays a dict
+    return parsed
 
 
 def service_name(given: dict[str, Any]) -> str:
@@ -42,6 +42,7 @@ class DataReader:
 
     def __init__(self, config: Config, fetcher: Fetcher) -> None:
         self._most = config.limits.images
+        self._most_bytes = config.limits.body_bytes
         self._has_roots = bool(config.data_roots)
         self._fetcher = fetcher
 
@@ -57,15 +58,18 @@ class DataReader:
                 f"data has {len(data)} images: send at most {self._most} in one call, or raise --max-images"
             )
         items, body = [], []
+        left = self._most_bytes  # for all URLs together, as for a body
         for position, datum in enumerate(data):
-            item, content = await self._read_one(str(position), datum)
+            item, content = await self._read_one(str(position), datum, left)
+            if item.uri == datum:
+                left -= len(content)
             items.append(item)
             body.append(content)
         return tuple(items), body
 
-    async def _read_one(self, position: str, datum: str) -> tuple[Item, bytes]:
+    async def _read_one(self, position: str, datum: str, left: int) -> tuple[Item, bytes]:
         if _URL.match(datum):
-            content = await self._fetcher.fetch(datum)
+            content = await self._fetcher.fetch(datum, left)
             return Item("bytes", len(content), datum), content
         if self._is_path(datum):
             if not self._has_roots:

@@ -1,12 +1,12 @@
 """POST /predict and POST /predict/{service} as plain ASGI: nothing else is as hot as these two."""
 
+import asyncio
 import logging
 from time import perf_counter
 from typing import Any
-from urllib.parse import unquote
 
 from dlserve.config import Config
-from dlserve.errors import ApiError, InputError, QueueFullError, RequestError, UnexpectedError
+from dlserve.errors import ApiError, InputError, NoWorkerError, QueueFullError, RequestError, UnexpectedError
 from dlserve.front import parameters
 from dlserve.front.api import deepdetect, raw
 from dlserve.front.asgi import (
@@ -75,6 +75,9 @@ class Predict:
             self.answered += 1
         except (ClientLeftError, DisconnectedError):
             log.debug("a client left before its answer")
+        except asyncio.CancelledError:
+            await answer_error(send, NoWorkerError("the server stopped before this call was answered"))
+            raise
         else:
             await answer(send, 200, rendered)
             self.answered += 1
@@ -84,7 +87,7 @@ class Predict:
         self, scope: Scope, headers: dict[bytes, bytes], pieces: list[bytes], receive: Receive, began: float
     ) -> tuple[Service, Outcome, bytes]:
         given: dict[str, Any] = {}
-        name = unquote(scope["path"][len(PREFIX) :])
+        name = scope["path"][len(PREFIX) :]
         if not name:
             given = deepdetect.document(self._bodies.decoded(headers, pieces))
             name = deepdetect.service_name(given)
@@ -98,6 +101,7 @@ class Predict:
                 call.execution, call.output = raw.options(scope["query_string"], service.output)
                 call.items, call.body = (raw.item(pieces),), pieces
             outcome = await self._dispatcher.predict(call)
+            rendered = to_json(_render(service, call, outcome))
         except (ApiError, ClientLeftError) as exc:
             self._failed(service, exc.status if isinstance(exc, ApiError) else CLIENT_LEFT, began)
             raise
@@ -105,7 +109,7 @@ class Predict:
             log.exception("a call of service %s failed", service.name)
             self._failed(service, UnexpectedError.status, began)
             raise UnexpectedError(f"{type(exc).__name__}; the server's log has the details") from exc
-        return service, outcome, to_json(_render(service, call, outcome))
+        return service, outcome, rendered
 
     async def _read_json(self, call: PredictCall, given: dict[str, Any]) -> None:
         asked = parameters.section(given, "parameters")

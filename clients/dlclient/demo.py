@@ -95,9 +95,10 @@ def serving(port: int) -> Iterator[None]:
 
     def echo() -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            print(f"   {line}", end="", flush=True)
-            lines.put(line)
+        with process.stderr as said:
+            for line in said:
+                print(f"   {line}", end="", flush=True)
+                lines.put(line)
         lines.put(None)
 
     reader = threading.Thread(target=echo, daemon=True)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from dlclient.errors import ClientError
+from dlload import pictures
 from dlload.errors import ImagesError
 from dlload.pictures import digest, open_album
 
@@ -65,3 +67,19 @@ def test_equal_digests_mean_the_same_pictures() -> None:
     assert digest(pictures) == digest(dict(pictures))
     others = [{"a": b"12", "b": b"3"}, {"b": b"23", "a": b"1"}, {"c": b"1", "b": b"23"}, {"a": b"1"}]
     assert digest(pictures) not in [digest(other) for other in others]
+
+
+@pytest.mark.parametrize("source", ["x" * 5000, "~nobody-of-that-name/pictures"])
+def test_a_name_that_can_be_no_folder_is_told(source: str) -> None:
+    with pytest.raises(ImagesError, match="name a folder with images in it"):
+        open_album(source)
+
+
+@pytest.mark.parametrize("failure", [ClientError("no scikit-image"), OSError(5, "Input/output error")])
+def test_sample_photographs_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    def fail() -> dict[str, bytes]:
+        raise failure
+
+    monkeypatch.setattr(pictures, "sample_images", fail)
+    with pytest.raises(ImagesError, match=r"--images sample: .*or name a folder of images"):
+        open_album("sample").read(["x"])

@@ -169,14 +169,38 @@ def test_a_server_that_dies_ends_the_run(serve: Serve, locust: Start) -> None:
     assert len(records) < 50
 
 
-def test_a_bug_at_the_start_does_not_hang(serve: Serve, locust: Start, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text(
+def altered(folder: Path, change: str) -> tuple[str, str]:
+    """Arguments for the stream as a locustfile with a `change` at its end."""
+    (folder / "altered.py").write_text(
         f"import sys; sys.path.insert(0, {str(STREAM.parent)!r})\n"
-        f"exec(compile(open({str(STREAM)!r}).read(), 'stream.py', 'exec'))\n"
-        "def start_run(options, number): raise ZeroDivisionError('unforeseen')\n"
+        f"exec(compile(open({str(STREAM)!r}).read(), 'stream.py', 'exec'))\n{change}\n"
     )
+    return "-f", "altered.py"
+
+
+def test_a_last_record_that_cannot_be_written_makes_the_run_invalid(
+    serve: Serve, locust: Start, tmp_path: Path
+) -> None:
+    full = altered(
+        tmp_path,
+        "from dlload.recorder import Recorder\n"
+        "real = Recorder.write\n"
+        "def write(self, record):\n"
+        "    if record.index == 9: raise RecordError('no space left')\n"
+        "    real(self, record)\n"
+        "Recorder.write = write",
+    )
+    run, records, _ = end(locust(*QUICK, *full, "-H", serve().url, "--requests", "10", "--phases", "warm"), 1)
+    assert run.interrupted
+    assert codes(run) == ["interrupted", "incomplete"]
+    assert "no space left" in run.reasons[0].text
+    assert len(records) == run.phases[0].total.requests == 9
+
+
+def test_a_bug_at_the_start_does_not_hang(serve: Serve, locust: Start, tmp_path: Path) -> None:
+    broken = altered(tmp_path, "def start_run(options, number): raise ZeroDivisionError('unforeseen')")
     server = serve()
-    code, _, err = locust(*QUICK, "-f", "broken.py", "-H", server.url).wait()
+    code, _, err = locust(*QUICK, *broken, "-H", server.url).wait()
     assert code == 1
     assert "a bug of the load tester" in err
     assert "ZeroDivisionError: unforeseen" in err

@@ -1,0 +1,56 @@
+"""dlload.sender: which moments a record holds."""
+
+from time import perf_counter
+
+import pytest
+from dlclient.results import Record, Slot
+from dlload import sender
+from dlload.connection import Connection, Exchange
+from dlload.phase import Phase
+from dlload.protocols.raw import Raw
+from dlload.sender import Sender
+
+URL = "http://127.0.0.1:1"
+ANSWER = b'{"status": {"code": 200}, "head": {}, "body": {"predictions": [{}]}}'
+
+
+class Slow(Connection):
+    """Takes 2 s to connect, by the sender's clock, and does so with `problem`."""
+
+    def __init__(self, clock: list[float], problem: str) -> None:
+        super().__init__(URL, 1.0)
+        self.clock = clock
+        self.problem = problem
+
+    def open(self) -> str:
+        self.clock[0] += 2.0
+        return self.problem
+
+    def exchange(self, request: bytes) -> Exchange:
+        assert request.startswith(b"POST /predict/a")
+        sent = self.clock[0]
+        return Exchange(sent, sent + 0.5, sent + 0.5, 200, ANSWER, "")
+
+
+def sent(monkeypatch: pytest.MonkeyPatch, problem: str) -> Record:
+    clock = [perf_counter() + 10.0]
+    monkeypatch.setattr(sender, "perf_counter", lambda: clock[0])
+    phase = Phase("warm", (Slot(0, "a", ("x.jpg",)),), lambda _: None)
+    phase.open()
+    one = Sender([phase], Raw(URL, None), {"x.jpg": b"..."}, Slow(clock, problem), lambda _: None)
+    assert one.send_next()
+    (record,) = phase.records
+    return record
+
+
+def test_connecting_is_a_part_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = sent(monkeypatch, "")
+    assert record.error == ""
+    assert record.send_lag_s == pytest.approx(2.0)
+    assert record.latency_s == pytest.approx(2.5)
+
+
+def test_a_connection_that_fails_took_the_time_that_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = sent(monkeypatch, "cannot connect")
+    assert (record.status, record.error) == (0, "cannot connect")
+    assert record.latency_s == pytest.approx(2.0)

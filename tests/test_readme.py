@@ -1,0 +1,63 @@
+"""Every command of the README, run as it stands there (only the port and the number of requests are others)."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dlclient.samples import sample_images
+
+from tests.conftest import Server
+
+ROOT = Path(__file__).parent.parent
+RUN_S = 300
+
+
+def commands() -> list[str]:
+    """The lines of the README's shell blocks, without their comments, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [re.sub(r"\s+# .*$", "", line) for block in blocks for line in block.splitlines()]
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    targets = {word for line in commands() if line.startswith("make ") for word in line.split()[1:]}
+    assert {"demo", "install"} <= targets
+    for target in targets:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.timeout(2 * RUN_S)
+def test_the_other_commands_of_the_readme_work_in_its_order(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "loadgen").symlink_to(ROOT / "loadgen")
+    (tmp_path / "cat.jpg").write_bytes(sample_images((320,))["chelsea-320.jpg"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ran = []
+    for line in commands():
+        if line.startswith("make "):
+            continue
+        if line.startswith(".venv/bin/dlserve"):
+            start_server("--port", str(port), *line.split()[1:], cwd=tmp_path).wait_ready()
+            continue
+        command = line.replace(":8080", f":{port}").replace(
+            "--requests 500", f"--requests 30 --host http://127.0.0.1:{port}"
+        )
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=RUN_S, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        ran.append(line.split()[0].rsplit("/", 1)[-1])
+        if ran[-1] == "curl":
+            assert json.loads(done.stdout)["status"]["code"] in (200, 201), done.stdout
+    assert set(ran) == {"dlmodels", "locust", "dlreport", "curl"}
+    (results,) = (tmp_path / "results").iterdir()
+    assert (results / "report.html").exists()

@@ -76,6 +76,8 @@ class Job(Message, frozen=True):
     threshold: float
     """Classes of a lower probability are left out."""
     sent: float
+    lone: bool = False
+    """Nothing else was under way in the whole server: whoever waits may keep its processor awake for a moment."""
 
 
 class Cancel(Message, frozen=True):

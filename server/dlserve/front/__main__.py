@@ -85,7 +85,7 @@ class FrontEnd:
             lambda: hardware.gpus(config.visible_gpus) if on_gpus else (),
         )
         self.fetcher = Fetcher(config.allow_urls)
-        bodies = Bodies(config.limits)
+        self.bodies = bodies = Bodies(config.limits)
         creator = Creator(config, registry, self.pool)
         api = make_api(importlib.metadata.version("dlserve"))
         api.include_router(services.router(registry, self.pool, creator, bodies, self._facts()))
@@ -124,6 +124,7 @@ class FrontEnd:
         server = _Server(settings, lambda: self._report(Event("ready")))
         background = [
             asyncio.create_task(self.dispatcher.sweep()),
+            asyncio.create_task(self.bodies.sweep()),
             asyncio.create_task(_obey(commands, server)),
         ]
         await server.serve(sockets=[http])

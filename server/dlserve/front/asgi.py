@@ -31,12 +31,25 @@ class DisconnectedError(Exception):
     """The client went away before its request was complete."""
 
 
+class _Reading:
+    """A body that is on its way."""
+
+    __slots__ = ("expired", "idle_looks", "task")
+
+    def __init__(self, task: "asyncio.Task[Any] | None") -> None:
+        self.task = task
+        self.idle_looks = 0
+        """How often the sweep has come by since something came."""
+        self.expired = False
+
+
 class Bodies:
     """Request bodies being held: read within the limits, and counted so that memory is bounded."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.held_bytes = 0
+        self._readings: set[_Reading] = set()
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive) -> list[bytes]:
         """The body as the pieces that came. Give them back with `release`.
@@ -49,9 +62,12 @@ class Bodies:
             raise self._too_large()
         pieces: list[bytes] = []
         size = 0
+        reading = _Reading(asyncio.current_task())
+        self._readings.add(reading)
         try:
             while True:
-                message = await self._next(receive)
+                message = await receive()
+                reading.idle_looks = 0
                 if message["type"] == "http.disconnect":
                     raise DisconnectedError
                 piece = message.get("body", b"")
@@ -69,17 +85,27 @@ class Bodies:
                         )
                 if not message.get("more_body", False):
                     break
-        except BaseException:
+        except BaseException as exc:
             self.held_bytes -= size
+            if reading.expired and isinstance(exc, asyncio.CancelledError) and reading.task is not None:
+                reading.task.uncancel()
+                raise BodyTimeoutError(
+                    f"nothing of the body came for {BODY_IDLE_S:g} s; send the request again"
+                ) from None
             raise
+        finally:
+            self._readings.discard(reading)
         return pieces
 
-    async def _next(self, receive: Receive) -> MutableMapping[str, Any]:
-        try:
-            async with asyncio.timeout(BODY_IDLE_S):
-                return await receive()
-        except TimeoutError:
-            raise BodyTimeoutError(f"nothing of the body came for {BODY_IDLE_S:g} s; send the request again") from None
+    async def sweep(self) -> None:
+        """Until cancelled: give up on bodies that have stopped coming."""
+        while True:
+            await asyncio.sleep(BODY_IDLE_S / 2)
+            for reading in self._readings:
+                reading.idle_looks += 1
+                if reading.idle_looks > 2 and reading.task is not None:  # twice nothing came in between
+                    reading.expired = True
+                    reading.task.cancel()
 
     def release(self, pieces: Iterable[bytes]) -> None:
         """The body is no longer needed."""
@@ -107,6 +133,8 @@ class Bodies:
             raise BadJsonError(f"the body is not valid {encoding.decode()}: {exc}") from exc
         if len(plain) > self._limits.body_bytes:
             raise self._too_large()
+        if not inflater.eof:
+            raise BadJsonError(f"the body is {encoding.decode()} that was cut off; send all of it")
         return plain
 
 

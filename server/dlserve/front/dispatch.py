@@ -182,11 +182,14 @@ class Dispatcher:
         service, execution, output = call.service, call.execution, call.output
         cost = cost_s(request, view)
         sent = perf_counter()
-        job = Job(number, service.number, call.items, call.input, execution.cache, output.best, output.threshold, sent)
+        lone = not self._flights
+        job = Job(
+            number, service.number, call.items, call.input, execution.cache, output.best, output.threshold, sent, lone
+        )
         answer_to_come = link.ask(job, number, call.body)
         flight = _Flight(call, link, number, sent)
         self._flights.add(flight)
-        if request.forward_s < SPIN_FORWARD_S and len(self._flights) == 1:
+        if lone and request.forward_s < SPIN_FORWARD_S:
             self._spin_until = sent + SPIN_S
             if not self._spinning:
                 self._spin()

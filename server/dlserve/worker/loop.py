@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 _INLINE_FORWARD_S = 100e-6
 """A forward this short is over before another thread would have begun it."""
 _SPIN_S = 200e-6
-"""After such a one, look for the next job this long before sleeping: to be woken would cost more than the job did."""
+"""After such a one, if it was alone in the server, look for the next job this long before sleeping: to be woken would cost
+more than the job did."""
 
 
 class Loop:
@@ -167,7 +168,7 @@ class Loop:
         task.inputs = (task.body,)
         self._runner.run((task,))
         self._agenda.give_back()
-        self._spin_s = _SPIN_S
+        self._spin_s = _SPIN_S if task.job.lone else 0.0
         return True
 
     def _on_cancel(self, message: Cancel) -> None:

@@ -32,7 +32,22 @@ def test_predicted_chooses_who_would_finish_first(workers: list[WorkerView], ask
     assert policy("predicted", 0)(asked, workers, 8) == chosen
 
 
-@pytest.mark.parametrize("name", ["predicted", "least-loaded", "round-robin", "random"])
+def test_predicted_stays_with_the_worker_it_used_last_while_all_are_idle_and_spreads_what_comes_at_once() -> None:
+    choose = policy("predicted", 0)
+    idle = [worker(index, holds=(ONE,)) for index in range(4)]
+    assert choose(request(), [idle[2]], 8) == 0
+    assert [choose(request(), idle, 8) for _ in range(3)] == [2, 2, 2]
+    chosen = []
+    for _ in range(8):
+        position = choose(request(), idle, 8)
+        assert position is not None
+        idle[position].in_flight += 1
+        idle[position].work_s += 0.01
+        chosen.append(position)
+    assert Counter(chosen) == {0: 2, 1: 2, 2: 2, 3: 2}
+
+
+@pytest.mark.parametrize("name", ["least-loaded", "round-robin", "random"])
 def test_equal_idle_workers_share_the_work(name: str) -> None:
     choose = policy(name, 7)
     workers = [worker(index) for index in range(4)]

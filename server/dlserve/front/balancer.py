@@ -57,15 +57,19 @@ def cost_s(request: Request, worker: WorkerView) -> float:
 class Predicted:
     """The worker that would finish it first: work queued there + load where needed + forward.
 
-    Ties go to the one with fewer calls, then in turn: equal workers share equal work.
+    Ties go to the one with fewer calls, then to the one chosen last, which is still awake and has its caches warm.
     """
 
     def __init__(self) -> None:
-        self._turn = 0
+        self._last = 0
 
     def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        self._turn += 1
-        return _least(workers, queue, self._turn, lambda w: (w.work_s + cost_s(request, w), w.in_flight))
+        position = _least(
+            workers, queue, 0, lambda w: (w.work_s + cost_s(request, w), w.in_flight, w.index != self._last)
+        )
+        if position is not None:
+            self._last = workers[position].index
+        return position
 
 
 class LeastLoaded:

@@ -122,12 +122,18 @@ def _ran_alone(record: Record) -> bool:
 
 
 def _extra_s(records: Iterable[Record], warm: Iterable[Record]) -> float | None:
-    """Mean seconds that a cold request took on top of a warm one; None where too few of either tell."""
-    cold_s = _load_and_forward(record for record in records if _is_cold(record))
+    """Mean seconds that a cold request took on top of a warm one; None where too few of either tell.
+
+    Also None where that is less than half of the load stage alone: the forwards then differ by more than what is sought.
+    """
+    cold = [record for record in records if _is_cold(record)]
+    cold_s = _load_and_forward(cold)
     warm_s = _load_and_forward(record for record in warm if _ran_alone(record) and record.cache == "warm")
     if not cold_s or len(warm_s) < BASELINE_FLOOR:
         return None
-    return math.fsum(cold_s) / len(cold_s) - math.fsum(warm_s) / len(warm_s)
+    extra_s = math.fsum(cold_s) / len(cold_s) - math.fsum(warm_s) / len(warm_s)
+    load_s = math.fsum((record.stages or {}).get("load", 0.0) for record in cold) / len(cold)
+    return extra_s if extra_s >= load_s / 2 else None
 
 
 def _load_and_forward(records: Iterable[Record]) -> list[float]:

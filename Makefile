@@ -40,8 +40,9 @@ check: install ## formatting, lint, types
 demo: install ## serve four small models, stream warm and cold at them, and report: results/demo (PORT=8080)
 	@$(BIN)/python -m dlclient.demo --port $(PORT)
 
-bench: install ## what the server costs, as ratios measured in one run (needs wrk); ROUNDS=5
+bench: install ## what the server and a cold reload cost, as ratios measured in one run (needs wrk); ROUNDS=5
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
+	@$(BIN)/python server/benchmarks/reload.py
 
 clean: ## delete the environment, caches and the demo's results
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache results/demo

@@ -2,23 +2,26 @@
 """The stream load tester, as a locustfile: `locust -f loadgen/stream.py`. Wiring only; the work is done in dlload.
 
 With --headless it runs at once and quits; otherwise each press of Start in the web page is a run in a folder of its own.
+`locust -f loadgen/stream.py --preset stream-2018` does all of it in one command: builds the networks, serves them, streams.
 `locust -f loadgen/stream.py --stream-help` shows all options, Locust's and the stream's own.
 """
 
 import logging
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, NoReturn
 
 import gevent
+from dlclient.local_server import default_workers
 from dlclient.results import Record
-from dlload.errors import RecordError, StreamError
+from dlload.errors import RecordError, StreamError, TargetError
 from dlload.options import COMMAND_LINE_ONLY, add_options, read_options
 from dlload.run import StreamRun, start_run
 from dlload.sender import Sender
+from dlload.stand import Stand, preset_of
 from dlload.table import result_table
 from gevent.event import Event
 from locust import User, events, task
@@ -30,6 +33,7 @@ from locust.web import WebUI
 logger = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 10.0
+_ONE_PROCESS = "The stream runs in one Locust process; leave out --master, --worker and --processes."
 
 
 class StreamUser(User):
@@ -83,6 +87,7 @@ class Stream:
         self._runs = 0
         self._all_valid = True
         self._stopping = False
+        self._stand = Stand()
         self._fixed = {name: getattr(options, name) for name in COMMAND_LINE_ONLY}
         self._idle = Event()
         self._idle.set()
@@ -106,7 +111,8 @@ class Stream:
         try:
             given = Namespace(**(vars(self._options) | self._fixed))  # the web page's form may set any option
             options = read_options(given, self._environment.host or StreamUser.host)
-            self.run = start_run(options, self._runs + 1)
+            here = options.preset and not self._environment.host
+            self.run = start_run(self._stand.options(options) if here else preset_of(options), self._runs + 1)
             self._runs += 1
         except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
@@ -184,6 +190,11 @@ class Stream:
             elif self._leaver is not None:
                 self._leaver.join(_LAST_WORDS_S)  # it may be writing the result
             self._idle.wait()  # or whoever got an earlier signal is
+            try:
+                self._stand.close()
+            except TargetError as exc:
+                logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
+                self._environment.process_exit_code = 1
 
 
 @contextmanager
@@ -216,20 +227,26 @@ def _show(run: StreamRun, *, report: bool) -> bool:
 @events.init_command_line_parser.add_listener
 def _add_options(parser: ArgumentParser) -> None:
     add_options(parser)
+    for action in parser._actions:  # noqa: SLF001  there is no other way to them, and after parsing Locust forks at once
+        if action.dest == "processes":
+            action.type = _one_process
+
+
+def _one_process(_: str) -> NoReturn:
+    raise ArgumentTypeError(_ONE_PROCESS)
 
 
 @events.init.add_listener
 def _attach(environment: Environment, runner: Runner, web_ui: WebUI | None, **_: object) -> None:
     if not isinstance(runner, LocalRunner):
-        print(
-            "The stream runs in one Locust process; leave out --master, --worker and --processes.",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(_ONE_PROCESS, file=sys.stderr, flush=True)
         sys.exit(1)
     options = environment.parsed_options or Namespace()
+    if options.num_users is None and options.preset and not options.host:
+        options.num_users = options.gpu_num or default_workers()
     if options.spawn_rate is None:  # nothing is sent until all users are there, so they may come at once
         options.spawn_rate = min(float(options.num_users or 1), 100.0)
+    gevent.get_hub().loop.update_now()  # else its clock is that of before the imports, and --run-time ends too early
     if not options.print_stats:  # Locust's tables are rounded; ours come from all samples
         logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)

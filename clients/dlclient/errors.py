@@ -5,7 +5,8 @@
     ├── RequestTimeoutError    no complete answer within the client's time limit
     ├── ServerError            the server answered that it could not do it; has status, dd_code, dd_msg
     ├── BadAnswerError         an answer that is not what the API promises (no JSON, a field missing)
-    └── ResultError            a result folder or a file in it cannot be read
+    ├── ResultError            a result folder or a file in it cannot be read
+    └── LocalServerError       a server of one's own on this machine cannot be made ready, started or stopped
 
 Each message names the thing and says what to do next.
 """
@@ -39,3 +40,7 @@ class BadAnswerError(ClientError):
 
 class ResultError(ClientError):
     """A result folder or a file in it cannot be read."""
+
+
+class LocalServerError(ClientError):
+    """A server of one's own on this machine cannot be made ready, started or stopped."""

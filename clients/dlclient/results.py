@@ -4,6 +4,7 @@
         run.json         one Run: plan, target, environment, verdict and a summary of each phase
         plan.jsonl       PlanHeader, then one Slot a line: what is sent, in this order, in every phase
         requests.jsonl   one Record a line, in the order in which the requests ended
+        limits.json      the machine's bandwidths, where the run was given them (dlclient.limits)
 
 Times are seconds as floats, sizes are bytes as integers. A reader ignores fields that it does not know, and refuses a
 schema that it does not know.

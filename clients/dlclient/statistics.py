@@ -7,6 +7,7 @@ there are enough samples for it to mean something; the floors are in PERCENTILE_
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import variance
 
 from dlclient.results import Latency, Record, SendLag, Summary
 
@@ -113,6 +114,15 @@ def mean_stages(records: Iterable[Record]) -> dict[str, float] | None:
     return {stage: math.fsum(values) / len(values) for stage, values in times.items()} or None
 
 
+def forward_alone_s(records: Iterable[Record]) -> dict[str, tuple[float, int]]:
+    """By service: mean seconds of the stage `forward` over single images that no other shared a batch with, and how many."""
+    times: dict[str, list[float]] = {}
+    for record in records:
+        if _ran_alone(record) and record.images == 1 and record.stages and "forward" in record.stages:
+            times.setdefault(record.model, []).append(record.stages["forward"])
+    return {service: (math.fsum(values) / len(values), len(values)) for service, values in times.items()}
+
+
 def _is_cold(record: Record) -> bool:
     return _ran_alone(record) and record.cache is not None and record.cache != "warm"
 
@@ -124,7 +134,8 @@ def _ran_alone(record: Record) -> bool:
 def _extra_s(records: Iterable[Record], warm: Iterable[Record]) -> float | None:
     """Mean seconds that a cold request took on top of a warm one; None where too few of either tell.
 
-    Also None where that is less than half of the load stage alone: the forwards then differ by more than what is sought.
+    Also None where that is less than half of the load stage alone, or than its own standard error: the forwards then differ
+    by more than what is sought.
     """
     cold = [record for record in records if _is_cold(record)]
     cold_s = _load_and_forward(cold)
@@ -133,7 +144,12 @@ def _extra_s(records: Iterable[Record], warm: Iterable[Record]) -> float | None:
         return None
     extra_s = math.fsum(cold_s) / len(cold_s) - math.fsum(warm_s) / len(warm_s)
     load_s = math.fsum((record.stages or {}).get("load", 0.0) for record in cold) / len(cold)
-    return extra_s if extra_s >= load_s / 2 else None
+    return extra_s if extra_s >= max(load_s / 2, _error_s(cold_s, warm_s)) else None
+
+
+def _error_s(one: Sequence[float], other: Sequence[float]) -> float:
+    """Standard error of the difference of two means; 0 for a mean of fewer than 2, which has none."""
+    return math.sqrt(sum(variance(times) / len(times) for times in (one, other) if len(times) > 1))
 
 
 def _load_and_forward(records: Iterable[Record]) -> list[float]:

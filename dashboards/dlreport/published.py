@@ -5,8 +5,10 @@ the value; C = history only. All of it was measured on other, older hardware, an
 """
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from dlreport.errors import InstallationError
@@ -48,6 +50,21 @@ class Published:
         return "; ".join(part for part in (origin, self.note) if part)
 
 
+OUR_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "caffenet": "caffenet",
+        "nin": "nin",
+        "squeezenet_v1.1": "squeezenet1_1",
+        "vgg16": "vgg16",
+        "vgg19": "vgg19",
+        "inception_v3": "inception_v3",
+        "resnet101": "resnet101",
+        "resnet152": "resnet152",
+    }
+)
+"""A network's name in the stream test of 2018 -> its name here. (Its figures for Inception-BN and ResNeXt101 were not published.)"""
+
+
 def load_published() -> tuple[Published, ...]:
     """Every row, in file order. Raises InstallationError."""
     path = _file("published.csv")
@@ -58,6 +75,31 @@ def load_published() -> tuple[Published, ...]:
 def stream_figures() -> tuple[Published, ...]:
     """The rows of runs that, like the stream, sent one image after another to a mix of models."""
     return tuple(row for row in load_published() if row.mode.startswith("stream"))
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedNetwork:
+    """What the stream test of 2018 published of one network, at batch 1. None: it did not."""
+
+    name: str
+    """As it was published."""
+    cpu: Published | None
+    gpu: Published | None
+    file: Published | None
+
+
+def network_figures() -> dict[str, PublishedNetwork]:
+    """By our name for the network, in the order of OUR_NAMES."""
+    rows = {row.ref_id: row for row in load_published() if row.system == "cortex"}
+    return {
+        ours: PublishedNetwork(
+            theirs,
+            rows.get(f"cortex-cpu-{theirs}-b1"),
+            rows.get(f"cortex-gpu-{theirs}-b1"),
+            rows.get(f"cortex-size-{theirs}"),
+        )
+        for theirs, ours in OUR_NAMES.items()
+    }
 
 
 def _file(name: str) -> Path:

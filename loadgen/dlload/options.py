@@ -2,8 +2,8 @@
 
 import argparse
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -14,8 +14,8 @@ Temperature = Literal["warm", "host", "disk"]
 TEMPERATURES: tuple[Temperature, ...] = ("warm", "host", "disk")
 PROTOCOLS = ("auto", "deepdetect", "raw")
 
-COMMAND_LINE_ONLY = ("api_key_file", "images", "results", "overwrite", "model_dir")
-"""Options that read, write or replace files: not for whoever can reach the web page."""
+COMMAND_LINE_ONLY = ("api_key_file", "images", "results", "overwrite", "model_dir", "preset", "limits")
+"""Options that read, write or replace files or start programs: not for whoever can reach the web page."""
 
 TITLE = "Stream options"
 DESCRIPTION = """\
@@ -46,6 +46,18 @@ class StreamOptions:
     timeout_s: float = 60.0
     model_dir: Path | None = None
     gpu_num: int | None = None
+    preset: str | None = None
+    limits: Path | None = None
+
+
+class _Preset(argparse.Action):
+    """Stores the name. One command that does it all should run, not wait for a press of Start: so also --headless."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.headless = True
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -127,11 +139,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model-dir",
         "--model_dir",
         metavar="DIR",
-        help="A service of --services that the server lacks is created there from the folder DIR/NAME.",
+        help="A service of --services or --preset that the server lacks is created there from the folder DIR/NAME.",
+    )
+    add(
+        "--preset",
+        action=_Preset,
+        metavar="NAME",
+        help="Ask the networks of a preset of `dlmodels list --preset NAME`, such as stream-2018 (of them, those of "
+        "--services if given). With --host, that server is asked. Without, all is done here: what is missing is built into "
+        "--model-dir (models/repository), this machine's limits are measured, and a dlserve with --gpu-num workers (one per "
+        "GPU; without a GPU, 2), as many users as that unless -u says otherwise, is started and stopped again. Implies "
+        "--headless; --headful keeps the web page.",
+    )
+    add(
+        "--limits",
+        metavar="FILE",
+        help="What `dlmodels limits --output FILE` measured on the server's machine; kept with the result, whose report then "
+        "shows each load as a fraction of its limit.",
     )
     # Locust prints its --help before it has read a locustfile (its issue 2917), so that shows nothing of this
     group.add_argument("--stream-help", action="help", help="Show all options, Locust's and these, and exit.")
-    add("--gpu-num", "--gpu_num", type=int, metavar="N", help="Stop unless the server runs with N workers.")
+    add(
+        "--gpu-num",
+        "--gpu_num",
+        type=int,
+        metavar="N",
+        help="Stop unless the server runs with N workers; one that --preset starts gets as many.",
+    )
 
 
 def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
@@ -161,7 +195,21 @@ def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
         timeout_s=_seconds(given.timeout, "--timeout"),
         model_dir=_path(given.model_dir, "--model-dir").absolute() if given.model_dir else None,
         gpu_num=_at_least(1, given.gpu_num, "--gpu-num") if given.gpu_num not in (None, "") else None,
+        preset=given.preset or None,
+        limits=_path(given.limits, "--limits") if given.limits else None,
     )
+
+
+def with_preset(options: StreamOptions, networks: Sequence[str]) -> StreamOptions:
+    """The same options with the preset's networks as the services, or those of them that were asked for.
+
+    Raises OptionError.
+    """
+    if strange := [name for name in options.services if name not in networks]:
+        raise OptionError(
+            f"--services {','.join(strange)}: not in --preset {options.preset}, which has {', '.join(networks)}"
+        )
+    return replace(options, services=options.services or tuple(networks))
 
 
 def _names(given: str | Iterable[str] | None, option: str) -> tuple[str, ...]:

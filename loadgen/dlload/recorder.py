@@ -4,12 +4,13 @@ import time
 from pathlib import Path
 
 import msgspec
+from dlclient.limits import LIMITS_FILE
 from dlclient.results import PLAN_FILE, REQUESTS_FILE, RUN_FILE, Record, Run, write_run
 
 from dlload.errors import RecordError
 from dlload.plan import Plan
 
-_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, "report.html"})
+_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, LIMITS_FILE, "report.html"})
 
 
 _REPORT_FOLDERS = {"pictures": {".png", ".svg"}, "tables": {".csv", ".md"}}
@@ -83,6 +84,13 @@ class Recorder:
         """Write plan.jsonl."""
         try:
             (self.folder / PLAN_FILE).write_bytes(plan.encode())
+        except OSError as exc:
+            raise _cannot("write to", self.folder, exc) from exc
+
+    def save_limits(self, content: bytes) -> None:
+        """Write limits.json."""
+        try:
+            (self.folder / LIMITS_FILE).write_bytes(content)
         except OSError as exc:
             raise _cannot("write to", self.folder, exc) from exc
 

@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 from dlclient.client import Client
 from dlclient.environment import environment
+from dlclient.errors import ResultError
+from dlclient.limits import parse_limits
 from dlclient.results import SCHEMA, PlanFacts, Record, Run
 from dlclient.results import Phase as PhaseResult
 from dlclient.results import Target as TargetFacts
@@ -17,7 +20,7 @@ from dlclient.statistics import summarize, temperatures
 
 from dlload import pictures, verdict, warmup
 from dlload.connection import Connection
-from dlload.errors import RecordError, StreamError, TargetError
+from dlload.errors import OptionError, RecordError, StreamError, TargetError
 from dlload.options import StreamOptions
 from dlload.phase import Phase
 from dlload.plan import Plan, draw
@@ -47,10 +50,13 @@ class Material:
     protocol: Protocol
     images: Mapping[str, bytes]
     """Name -> content as the protocol encodes it."""
+    limits: bytes | None = None
+    """Content of limits.json."""
 
 
 def prepare(options: StreamOptions) -> Material:
     """Find the server, draw the plan, read and encode the images. Raises StreamError."""
+    limits = _limits(options.limits) if options.limits else None
     with Client(options.url, options.api_key, options.timeout_s) as client:
         target, services = find_target(client, options)
     album = pictures.open_album(options.images)
@@ -79,7 +85,21 @@ def prepare(options: StreamOptions) -> Material:
     )
     protocol = _PROTOCOLS[protocol_name(options, target)](options.url, options.api_key)
     images = {name: protocol.encode(content) for name, content in contents.items()}
-    return Material(options, target, plan, facts, protocol, images)
+    return Material(options, target, plan, facts, protocol, images, limits)
+
+
+def _limits(path: Path) -> bytes:
+    """The file as it is, once it is sure that a report can read it. Raises OptionError."""
+    try:
+        content = path.read_bytes()
+        parse_limits(content, path)
+    except OSError as exc:
+        raise OptionError(
+            f"--limits {path}: cannot be read: {exc.strerror}; make it with: dlmodels limits --output {path}"
+        ) from exc
+    except ResultError as exc:
+        raise OptionError(f"--limits: {exc}") from exc
+    return content
 
 
 def start_run(options: StreamOptions, run_number: int = 1) -> "StreamRun":
@@ -91,6 +111,8 @@ def start_run(options: StreamOptions, run_number: int = 1) -> "StreamRun":
     folder = new_folder(options.results, overwrite=options.overwrite, run_number=run_number, now=time.localtime())
     recorder = open_recorder(folder)
     recorder.save_plan(material.plan)
+    if material.limits is not None:
+        recorder.save_limits(material.limits)
     logger.info(
         "%d requests a phase to %s by %s; phases %s; seed %d; results in %s",
         options.requests,

@@ -17,7 +17,7 @@ _EXPLANATION = (
     "Latency: ms from when a request was due to its complete answer, less the server's stage demote (making the model "
     "cold is no part of serving; wall times contain it); n/a: too few samples. Wall /image: wall time / images; a model's "
     "wall time is its share of the whole by waiting time. Load: weights / extra time per cold request over warm ones "
-    "that ran alone too; missing: fewer than 12 of those."
+    "that ran alone too; missing: fewer than 12 of those, or their noise is larger than the load."
 )
 
 

@@ -9,7 +9,11 @@
     ├── LoadError              the weights are missing, damaged, or belong to another network
     ├── OutOfMemoryError       the device (or the machine) has no room for this batch or these weights
     ├── ForwardError           the network failed on an input
-    └── BuildError             a model folder could not be built (no network for pretrained weights, say)
+    ├── BuildError             a model folder could not be built (no network for pretrained weights, say)
+    ├── ConversionError        a model cannot be brought into another format
+    │   └── DisagreementError  it was, and answers otherwise there
+    ├── MeasurementError       this machine's limits cannot be measured as asked
+    └── ResultError            a stream's result folder cannot be read, or cannot be made into simulated models
     ImageError                 bytes that are no image, or one that the limits forbid
 
 Each message names the thing and says what to do next.
@@ -54,6 +58,22 @@ class ForwardError(ModelError):
 
 class BuildError(ModelError):
     """A model folder could not be built."""
+
+
+class ConversionError(ModelError):
+    """A model cannot be brought into another format."""
+
+
+class DisagreementError(ConversionError):
+    """A model was brought into another format, and answers otherwise there."""
+
+
+class MeasurementError(ModelError):
+    """This machine's limits cannot be measured as asked."""
+
+
+class ResultError(ModelError):
+    """A stream's result folder cannot be read, or cannot be made into simulated models."""
 
 
 class ImageError(Exception):

@@ -22,6 +22,7 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     """"": the folder's name."""
     architecture: str = ""
+    graph: str = ""
     weights: str = ""
     classes: int = 1000
     labels: str = ""
@@ -46,12 +47,11 @@ def read_model_file(folder: Path) -> ModelSpec:
     name = (read.name or folder.name).lower()
     values = {field: getattr(read, field) for field in ModelFile.__struct_fields__ if field != "name"}
     spec = ModelSpec(name=name, folder=str(folder), **values)
-    for file in {spec.weights, spec.labels, *spec.files} - {""}:
+    for file in {spec.graph, spec.weights, spec.labels, *spec.files} - {""}:
         _check_file(spec, inside(folder, file), spec.files.get(file))
-    if spec.weights and spec.weights not in spec.files:
-        size = (folder / spec.weights).stat().st_size
-        spec = msgspec.structs.replace(spec, files=spec.files | {spec.weights: FileFacts("", size)})
-    return spec
+    unlisted = [file for file in (spec.graph, spec.weights) if file and file not in spec.files]
+    sizes = {file: FileFacts("", (folder / file).stat().st_size) for file in unlisted}
+    return msgspec.structs.replace(spec, files=spec.files | sizes)
 
 
 def _check_tables(table: Mapping[str, object], path: Path) -> None:
@@ -86,9 +86,13 @@ def _check_file(spec: ModelSpec, path: Path, facts: FileFacts | None) -> None:
 
 
 def write_model(folder: Path, spec: ModelSpec) -> ModelSpec:
-    """Write model.toml beside the files that `spec` names, with their sizes and hashes; the spec as it is then."""
+    """Write model.toml beside the files that `spec` names, with their sizes and hashes; the spec as it is then.
+
+    Files that `spec.files` names already are recorded too: data that a graph keeps in a file of its own.
+    """
     folder = folder.absolute()
-    files = {name: file_facts(inside(folder, name)) for name in (spec.weights, spec.labels) if name}
+    names = dict.fromkeys((spec.graph, spec.weights, spec.labels, *spec.files))
+    files = {name: file_facts(inside(folder, name)) for name in names if name}
     spec = msgspec.structs.replace(spec, folder=str(folder), files=files)
     table = msgspec.to_builtins(spec)
     del table["folder"]

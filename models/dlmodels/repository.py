@@ -1,7 +1,8 @@
 """Model folders on disk and what they hold: a folder of model folders <-> ModelSpec.
 
 A model folder holds `model.toml` (written by `dlmodels build`) and the files it names. Or it is dropped in as DeepDetect
-has it: a TorchScript `*.pt`, perhaps `corresp*.txt`, no model.toml; then whoever asks names input and classes.
+has it: the files of one format (see formats.py), perhaps `corresp*.txt`, no model.toml; then whoever asks names input and
+classes.
 """
 
 import re
@@ -14,11 +15,12 @@ import msgspec
 
 from dlmodels.engines import known_engines
 from dlmodels.errors import BuildError, RepositoryError, SettingError
+from dlmodels.formats import LABELS, OWN_PATTERNS, expected, find_files, newest, readers_of
 from dlmodels.images import InputSpec, validate
 from dlmodels.integrity import inside, verify_files
 from dlmodels.labels import count_labels, read_labels
 from dlmodels.model_file import read_model_file, write_model
-from dlmodels.spec import MODEL_FILE, FileFacts, ModelSpec
+from dlmodels.spec import CACHE_FOLDER, MODEL_FILE, FileFacts, ModelSpec
 
 __all__ = [
     "MODEL_FILE",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-_OWN_FILES = (MODEL_FILE, "*.safetensors", "*.pt", "corresp*.txt")
+_OWN_FILES = (MODEL_FILE, CACHE_FOLDER, *OWN_PATTERNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ def is_name(name: str) -> bool:
 def survey(models_dir: Path) -> Survey:
     """Every model folder directly in `models_dir`, by name; hidden folders and plain files are passed over.
 
-    A TorchScript folder without model.toml takes DeepDetect's default input and as many classes as it has labels; without
-    labels it is skipped. Raises RepositoryError naming the folder that cannot be used and the cure.
+    A folder without model.toml takes DeepDetect's default input and as many classes as it has labels; without labels it is
+    skipped. Raises RepositoryError naming the folder that cannot be used and the cure.
     """
     try:
         folders = sorted(path for path in models_dir.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -77,7 +79,7 @@ def survey(models_dir: Path) -> Survey:
     models: dict[str, ModelSpec] = {}
     skipped = []
     for folder in folders:
-        if not (folder / MODEL_FILE).exists() and not _newest(folder, "corresp*.txt") and _newest(folder, "*.pt"):
+        if not (folder / MODEL_FILE).exists() and not newest(folder, LABELS) and find_files(folder):
             reason = "it has no model.toml and no corresp*.txt to count classes by: create its service with nclasses"
             skipped.append(Skipped(folder.name, reason))
             continue
@@ -97,12 +99,19 @@ def scan(models_dir: Path) -> tuple[ModelSpec, ...]:
 
 
 def read_model(
-    folder: Path, *, classes: int | None = None, architecture: str = "", image_input: InputSpec | None = None
+    folder: Path,
+    *,
+    engine: str = "",
+    classes: int | None = None,
+    architecture: str = "",
+    image_input: InputSpec | None = None,
 ) -> ModelSpec:
     """What the folder holds. What the caller says must not contradict model.toml; without one it fills the gaps.
 
-    `classes`: by default those of model.toml, else as many as there are labels. `architecture`: the zoo network that a
-    `*.safetensors` without model.toml belongs to. Only sizes are checked here: `verify_files` checks content.
+    `engine`: "" for the one of model.toml, else the first that reads the files. A model.toml for another engine is taken if
+    this one reads its files too (ONNX, say); its `parameters` were for the other, so there must be none. `classes`: by
+    default those of model.toml, else as many as there are labels. `architecture`: the zoo network that a `*.safetensors`
+    without model.toml belongs to. Only sizes are checked here: `verify_files` checks content.
     Raises RepositoryError.
     """
     folder = folder.absolute()
@@ -115,8 +124,9 @@ def read_model(
                 raise RepositoryError(
                     f"{folder / MODEL_FILE} says {what} = {own!r}, not {asked!r} as asked: leave it out"
                 )
+        spec = _for_engine(spec, engine)
     else:
-        spec = _discover(folder, classes, architecture)
+        spec = _discover(folder, engine, classes, architecture)
     if image_input is not None:
         spec = msgspec.structs.replace(spec, input=image_input)
     _check_values(spec)
@@ -130,7 +140,7 @@ def check_absent(folder: Path) -> None:
 
 
 def clear(folder: Path, how: Literal["lib", "full", "dir"]) -> None:
-    """Delete a model's files: its own (lib), all in the folder (full), or the folder too (dir).
+    """Delete a model's files: its own and what engines made of them (lib), all in the folder (full), or the folder too (dir).
 
     A symlink is removed, never followed. Raises RepositoryError for a folder that is itself a link or holds models in
     folders of its own, OSError where the system refuses.
@@ -147,7 +157,7 @@ def clear(folder: Path, how: Literal["lib", "full", "dir"]) -> None:
     doomed = folder.iterdir() if how == "full" else (path for pattern in _OWN_FILES for path in folder.glob(pattern))
     for path in list(doomed):
         if path.is_dir() and not path.is_symlink():
-            if how == "full":
+            if how == "full" or path.name == CACHE_FOLDER:
                 shutil.rmtree(path)
         else:
             path.unlink()
@@ -170,43 +180,62 @@ def _check_values(spec: ModelSpec) -> None:
         raise RepositoryError(f"{where}: {exc}") from exc
 
 
-def _discover(folder: Path, classes: int | None, architecture: str) -> ModelSpec:
+def _for_engine(spec: ModelSpec, engine: str) -> ModelSpec:
+    """The model of a model.toml on the engine that is asked for. Raises RepositoryError."""
+    if engine in ("", spec.engine):
+        return spec
+    readers = readers_of(spec.weights)
+    if spec.engine not in readers or engine not in readers:
+        raise RepositoryError(
+            f"the model in {spec.folder} is for mllib {spec.engine}, not {engine}: change mllib, or convert the model with"
+            " dlmodels convert"
+        )
+    if spec.parameters:
+        raise RepositoryError(
+            f"the model in {spec.folder} has parameters for {spec.engine}, which {engine} would not honour:"
+            f" remove [parameters] from its {MODEL_FILE}, or use mllib {spec.engine}"
+        )
+    return msgspec.structs.replace(spec, engine=engine)
+
+
+def _discover(folder: Path, engine: str, classes: int | None, architecture: str) -> ModelSpec:
     """The model of a folder without model.toml."""
-    pattern = "*.safetensors" if architecture else "*.pt"
-    weights = _newest(folder, pattern)
-    if weights is None:
-        if architecture:
+    if architecture:
+        weights, graph = newest(folder, "*.safetensors"), None
+        engine = engine or "torch"
+        if weights is None:
             raise RepositoryError(
-                f"{folder} has no {MODEL_FILE} and no {pattern} with the weights of {architecture!r}:"
+                f"{folder} has no {MODEL_FILE} and no *.safetensors with the weights of {architecture!r}:"
                 f" put them there, or run `dlmodels build {architecture}`"
             )
-        raise RepositoryError(
-            f"{folder} is no model folder: it has neither {MODEL_FILE} nor a TorchScript *.pt."
-            " Put a model there (`dlmodels build` makes one) or delete the folder"
-        )
-    inside(folder, weights.name)
-    labels = _newest(folder, "corresp*.txt")
-    if labels is not None:
-        inside(folder, labels.name)
+    else:
+        found = find_files(folder, engine)
+        if found is None:
+            raise RepositoryError(
+                f"{folder} is no model folder{f' for {engine}' if engine else ''}: it has neither {MODEL_FILE} nor"
+                f" {expected(engine)}. Put a model there (`dlmodels build` makes one) or delete the folder"
+            )
+        weights, graph = found.weights, found.graph
+        engine = engine or found.format.engines[0]
+    data = [path for path in (weights.with_name(f"{weights.name}.data"),) if path.is_file()]
+    labels = newest(folder, LABELS)
+    files = [path for path in (graph, weights, *data) if path is not None]
+    for path in (*files, *([labels] if labels else [])):
+        inside(folder, path.name)
     if not classes:
         if labels is None:
             raise RepositoryError(
-                f"{folder} has no {MODEL_FILE} and no corresp*.txt: say how many classes it has (nclasses)"
+                f"{folder} has no {MODEL_FILE} and no {LABELS}: say how many classes it has (nclasses)"
             )
         classes = count_labels(labels)
     return ModelSpec(
         name=folder.name.lower(),
-        engine="torch",
+        engine=engine,
         folder=str(folder),
         architecture=architecture,
+        graph=graph.name if graph else "",
         weights=weights.name,
         classes=classes,
         labels=labels.name if labels else "",
-        files={weights.name: FileFacts("", weights.stat().st_size)},
+        files={path.name: FileFacts("", path.stat().st_size) for path in files},
     )
-
-
-def _newest(folder: Path, pattern: str) -> Path | None:
-    """The file that was changed last, by name among equals; None if nothing matches."""
-    found = [path for path in folder.glob(pattern) if path.is_file()]
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)

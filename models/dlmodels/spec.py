@@ -5,6 +5,8 @@ import msgspec
 from dlmodels.images import InputSpec
 
 MODEL_FILE = "model.toml"
+CACHE_FOLDER = ".cache"
+"""In a model's folder: what an engine made of the model for itself, and could make again."""
 
 
 class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +27,9 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str
     folder: str = ""
     architecture: str = ""
-    """A zoo name; "" where the weights file carries its own graph (TorchScript)."""
+    """A zoo name; "" where the files carry their own graph."""
+    graph: str = ""
+    """Name of the file that describes the network, where that is not the weights file (-symbol.json, .xml, .prototxt)."""
     weights: str = ""
     classes: int = 1000
     input: InputSpec = InputSpec()
@@ -35,7 +39,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Independent classes: sigmoid in place of softmax."""
     files: dict[str, FileFacts] = {}
     parameters: dict[str, object] = {}
-    """The engine's own settings (the profile of a simulated model)."""
+    """The engine's own settings, by its `settings_type` (the profile of a simulated model)."""
 
     @property
     def weights_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """The command `dlserve`: options in, exit code out."""
 
+import argparse
 import io
 import os
 import sys
@@ -11,6 +12,7 @@ import configargparse
 
 from dlserve import config
 from dlserve.errors import StartError
+from dlserve.eviction import EVICTIONS
 
 _PREFIX = "DLSERVE_"
 _ABOUT = """\
@@ -129,6 +131,27 @@ def _working(group: Any) -> None:
         help="MiB of weights that each worker may hold (a share of free memory)",
     )
     group.add_argument(
+        "--host-cache-mb",
+        type=_number(int, 0, 1 << 30),
+        metavar="N",
+        help="MiB of pinned memory where each worker keeps weights that left its GPU; 0: none (on GPUs a share of free"
+        " memory, else 0)",
+    )
+    group.add_argument(
+        "--eviction",
+        choices=EVICTIONS,
+        default="value",
+        help="which model leaves for another: value (requests x load time / bytes), lru (%(default)s)",
+    )
+    group.add_argument(
+        "--pin", default="", metavar="NAME,...", help="services that never leave for another; preloaded on every worker"
+    )
+    group.add_argument(
+        "--drop-page-cache",
+        action="store_true",
+        help="a request that asks to start from disk reads the disk: weights and image leave the page cache first",
+    )
+    group.add_argument(
         "--preload", default="", metavar="NAME,...", help="services to load on every worker before it is ready, or all"
     )
     group.add_argument(
@@ -140,6 +163,13 @@ def _working(group: Any) -> None:
     )
     group.add_argument(
         "--balance", choices=config.POLICIES, default="predicted", help="how a worker is chosen (%(default)s)"
+    )
+    group.add_argument(
+        "--prefetch",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let an idle worker with room load a model whose queue elsewhere costs more than half a load (%(default)s;"
+        " only with --balance predicted)",
     )
     group.add_argument(
         "--seed", type=_number(int, 0, 1 << 62), default=0, metavar="N", help="of the random policy (%(default)s)"

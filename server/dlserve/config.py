@@ -13,6 +13,7 @@ from dlmodels.engines.host import host_memory
 
 from dlserve import hardware
 from dlserve.errors import StartError
+from dlserve.eviction import Eviction
 
 Policy = Literal["predicted", "least-loaded", "round-robin", "random"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -22,6 +23,8 @@ DEFAULT_MODELS_DIR = "models/repository"
 _CPU_CACHE_SHARE = 0.5
 _GPU_CACHE_SHARE = 0.7
 """Of a device's free memory, what weights may take; the rest is for activations and the framework."""
+_PINNED_SHARE = 0.3
+"""Of a GPU machine's free memory, what all workers together may pin: it can be used for nothing else then."""
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):
@@ -30,6 +33,8 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     device: str
     threads: int
     budget_bytes: int
+    host_bytes: int = 0
+    """Of pinned memory, for weights that have left the device."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -59,7 +64,11 @@ class Config(msgspec.Struct, frozen=True):
     max_batch: int
     limits: Limits
     preload: tuple[str, ...]
+    pinned: tuple[str, ...]
+    eviction: Eviction
+    drop_page_cache: bool
     balance: Policy
+    prefetch: bool
     seed: int
     worker_timeout_s: float
     start_timeout_s: float
@@ -79,7 +88,7 @@ def resolve(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         data_roots=tuple(_folder(root, "--data-root") for root in options.data_root),
         allow_urls=tuple(host.lower() for host in options.allow_url),
         api_key=api_key,
-        workers=_workers(options.devices, options.workers, options.cache_mb, visible_gpus),
+        workers=_workers(options.devices, options.workers, options.cache_mb, options.host_cache_mb, visible_gpus),
         visible_gpus=visible_gpus,
         max_batch=options.max_batch,
         limits=Limits(
@@ -89,14 +98,22 @@ def resolve(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
             queue=options.queue,
             queue_bytes=options.queue_mb * MIB,
         ),
-        preload=tuple(name.strip().lower() for name in options.preload.split(",") if name.strip()),
+        preload=_names(options.preload),
+        pinned=_names(options.pin),
+        eviction=options.eviction,
+        drop_page_cache=options.drop_page_cache,
         balance=options.balance,
+        prefetch=options.prefetch,
         seed=options.seed,
         worker_timeout_s=options.worker_timeout,
         start_timeout_s=options.start_timeout,
         drain_timeout_s=options.drain_timeout,
         log_format=options.log_format,
     )
+
+
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(name.strip().lower() for name in given.split(",") if name.strip())
 
 
 def _folder(path: str, option: str) -> str:
@@ -140,20 +157,27 @@ def _check_host(host: str, has_key: bool, insecure: bool) -> None:
         )
 
 
-def _workers(devices: str, count: int | None, cache_mb: int | None, visible: str | None) -> tuple[WorkerPlan, ...]:
+def _workers(
+    devices: str, count: int | None, cache_mb: int | None, host_mb: int | None, visible: str | None
+) -> tuple[WorkerPlan, ...]:
     gpus = hardware.gpus(visible)
     names = _devices(devices, len(gpus))
     if names == ["cpu"]:
         cores = hardware.cores()
         count = count or max(1, cores // 2)
         free = host_memory().free_bytes
-        return _share(["cpu"] * count, cores, cache_mb, lambda _: int(free * _CPU_CACHE_SHARE))
+        # Memory of the device is memory of the host here: a tier between them would hold the same bytes twice.
+        host_bytes = (host_mb or 0) * MIB
+        return _share(["cpu"] * count, cores, cache_mb, host_bytes, lambda _: int(free * _CPU_CACHE_SHARE))
     count = count or len(names)
     if count < len(names):
         raise StartError(f"--workers {count} is fewer than the {len(names)} devices: give at least one worker to each")
     free_of = {f"cuda:{gpu.index}": gpu.total_bytes - gpu.used_bytes for gpu in gpus}
     placed = [names[index % len(names)] for index in range(count)]
-    return _share(placed, hardware.cores(), cache_mb, lambda device: int(free_of[device] * _GPU_CACHE_SHARE))
+    pinned_bytes = int(host_memory().free_bytes * _PINNED_SHARE) // count if host_mb is None else host_mb * MIB
+    return _share(
+        placed, hardware.cores(), cache_mb, pinned_bytes, lambda device: int(free_of[device] * _GPU_CACHE_SHARE)
+    )
 
 
 def _devices(given: str, gpus: int) -> list[str]:
@@ -176,7 +200,9 @@ def _devices(given: str, gpus: int) -> list[str]:
     return names
 
 
-def _share(placed: list[str], cores: int, cache_mb: int | None, room: Callable[[str], int]) -> tuple[WorkerPlan, ...]:
+def _share(
+    placed: list[str], cores: int, cache_mb: int | None, host_bytes: int, room: Callable[[str], int]
+) -> tuple[WorkerPlan, ...]:
     """Deal the cores' threads and each device's memory out between the workers placed on it."""
     threads, extra = divmod(cores, len(placed))
     return tuple(
@@ -184,6 +210,7 @@ def _share(placed: list[str], cores: int, cache_mb: int | None, room: Callable[[
             device=device,
             threads=max(1, threads + (index < extra)),
             budget_bytes=cache_mb * MIB if cache_mb is not None else room(device) // placed.count(device),
+            host_bytes=host_bytes,
         )
         for index, device in enumerate(placed)
     )

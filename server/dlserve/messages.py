@@ -6,7 +6,7 @@ tag; `body` is the concatenation of a Job's item bytes and empty for everything 
 """
 
 import struct
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from dlmodels.engines.base import Temperature
@@ -16,11 +16,21 @@ from dlmodels.repository import ModelSpec
 HEADER = struct.Struct("<II")
 MAX_META_BYTES = 64 << 20
 
+TEMPERATURES: tuple[Temperature, ...] = get_args(Temperature)
+"""From the warmest to the coldest."""
+
 ItemKind = Literal["bytes", "base64", "path"]
 """How a worker gets at an input: as sent, after base64 decoding, or by reading a path (a file or a whole directory)."""
 
-FailureKind = Literal["input", "request", "internal", "memory", "cancelled"]
-"""input: unreadable image (1005); request: bad parameters or model (1006); internal: the engine failed (500);
+Tier = Literal["device", "host"]
+"""Where a budget holds: the device's memory; pinned memory of this machine."""
+
+Why = Literal["request", "cold", "ahead", "prefetch"]
+"""What weights were loaded for: a request that waited, one that asked for a cold start, --preload and --pin, a hint."""
+
+FailureKind = Literal["input", "request", "model", "internal", "memory", "cancelled"]
+"""input: unreadable image (1005); request: bad parameters or repository (1006); model: its files are missing or damaged
+(1006 where a service is made of them, 500 where it was good before); internal: the engine failed (500);
 memory: no room even for one image; cancelled: dropped before it ran because its client had left."""
 
 
@@ -53,6 +63,16 @@ class Prepare(Message, frozen=True):
     id: int
     service: int
     load: bool
+
+
+class Prefetch(Message, frozen=True):
+    """A hint: load the service's weights once the device has nothing to do, if no other model must leave for it.
+
+    Answer: Prepared; its `load_s` is 0 where nothing was loaded.
+    """
+
+    id: int
+    service: int
 
 
 class Forget(Message, frozen=True):
@@ -89,6 +109,21 @@ class Cancel(Message, frozen=True):
 # ---- worker -> front end
 
 
+class EngineFacts(msgspec.Struct, frozen=True, array_like=True):
+    """What an engine can do on a worker's device."""
+
+    name: str
+    version: str
+    """Of its framework; "" where it needs none, or none is installed."""
+    formats: tuple[str, ...]
+    """What it reads, for people."""
+    devices: tuple[str, ...]
+    settings: tuple[str, ...]
+    """Names of what `parameters.mllib` may set."""
+    missing: str
+    """Why it cannot work here, and the cure; "" if it can."""
+
+
 class Hello(Message, frozen=True):
     """First message of a worker. `generation` counts its restarts from 0."""
 
@@ -98,12 +133,13 @@ class Hello(Message, frozen=True):
     device: str
     device_name: str
     budget_bytes: int
-    engines: dict[str, str]
-    """Engine name -> framework version, or "unavailable: why"."""
+    host_bytes: int
+    """Of the host tier."""
+    engines: tuple[EngineFacts, ...]
 
 
 class Prepared(Message, frozen=True):
-    """Answer to Prepare. `error` is "" if it worked, else `failure` says whose fault it was."""
+    """Answer to Prepare and Prefetch. `error` is "" if it worked, else `failure` says whose fault it was."""
 
     id: int
     weights_bytes: int
@@ -113,21 +149,40 @@ class Prepared(Message, frozen=True):
     error: str
 
 
-class Loaded(Message, frozen=True):
-    """A model's weights came onto the device. `used_bytes`: of the budget, after it."""
+class Described(Message, frozen=True):
+    """A service's skeleton was built: what is known of it since. Sent once by each worker, before its first answer."""
 
     service: int
+    weights_bytes: int
+    reload_tiers: tuple[Temperature, ...]
+    settings: dict[str, Any]
+    """What the framework really uses, as `Model.settings` has read it back."""
+
+
+class Loaded(Message, frozen=True):
+    """A model's weights came into a tier. `used_bytes`: of the tier's budget, after it."""
+
+    service: int
+    tier: Tier
     source: Temperature
+    """Where they were; of the host tier always "disk"."""
+    why: Why
+    at: float
+    """When they were there (a time, not a duration)."""
     seconds: float
     bytes: int
     used_bytes: int
 
 
 class Evicted(Message, frozen=True):
-    """A model's weights left the device. reason: room (for another), asked (a colder start), forgotten (deleted)."""
+    """A model's weights left a tier. `used_bytes`: of the tier's budget, after it."""
 
     service: int
+    tier: Tier
     reason: Literal["room", "asked", "forgotten"]
+    """room (for another), asked (a colder start), forgotten (deleted)."""
+    at: float
+    """When they were gone (a time, not a duration)."""
     bytes: int
     used_bytes: int
 
@@ -170,8 +225,8 @@ class Failure(Message, frozen=True):
     message: str
 
 
-ToWorker = Define | Prepare | Forget | Job | Cancel
-ToFront = Hello | Prepared | Loaded | Evicted | Reply | Failure
+ToWorker = Define | Prepare | Prefetch | Forget | Job | Cancel
+ToFront = Hello | Prepared | Described | Loaded | Evicted | Reply | Failure
 
 _encoder = msgspec.msgpack.Encoder()
 

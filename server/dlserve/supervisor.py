@@ -116,19 +116,28 @@ class Supervisor:
             for skipped in found.skipped:
                 log.warning("model folder %s is no service: %s", skipped.folder, skipped.reason)
         names = {spec.name for spec in specs}
-        for name in self._config.preload:
-            if name != "all" and name not in names:
-                raise StartError(
-                    f"--preload {name}: there is no such model; there are: {', '.join(sorted(names)) or 'none'}"
-                )
+        for option, asked in (("--preload", self._config.preload), ("--pin", self._config.pinned)):
+            for name in asked:
+                if name not in names and (option, name) != ("--preload", "all"):
+                    raise StartError(
+                        f"{option} {name}: there is no such model; there are: {', '.join(sorted(names)) or 'none'}"
+                    )
+        self._check_fit(specs)
+        return specs
+
+    def _check_fit(self, specs: tuple[ModelSpec, ...]) -> None:
+        """Every model fits in a worker's cache, beside those that are pinned there."""
         budget = min(worker.budget_bytes for worker in self._config.workers)
+        pinned = {spec.name: spec.weights_bytes for spec in specs if spec.name in self._config.pinned}
         for spec in specs:
-            if spec.weights_bytes > budget:
+            beside = sum(size for name, size in pinned.items() if name != spec.name)
+            if spec.weights_bytes + beside > budget:
+                pins = f" beside {beside / MIB:.0f} MiB that --pin keeps there" if beside else ""
                 raise StartError(
                     f"not enough memory: model {spec.name} has {spec.weights_bytes / MIB:.0f} MiB of weights, a worker's "
-                    f"cache holds {budget / MIB:.0f} MiB; raise --cache-mb, use fewer --workers, or move the model away"
+                    f"cache holds {budget / MIB:.0f} MiB{pins}; raise --cache-mb, use fewer --workers, or move the model "
+                    "away"
                 )
-        return specs
 
     def _bind(self) -> socket.socket:
         host, port = self._config.host, self._config.port
@@ -159,11 +168,12 @@ class Supervisor:
             log.info("the server starts empty; build a model with: dlmodels build squeezenet1_1")
         for number, plan in enumerate(config.workers):
             log.info(
-                "worker %d: %s, %d thread(s), up to %.0f MiB of weights",
+                "worker %d: %s, %d thread(s), up to %.0f MiB of weights%s",
                 number,
                 plan.device,
                 plan.threads,
                 plan.budget_bytes / MIB,
+                f", {plan.host_bytes / MIB:.0f} MiB more in pinned memory" if plan.host_bytes else "",
             )
         log.info(
             "balancing: %s; batches up to %d images; queue: %d calls per worker",
@@ -203,6 +213,10 @@ class Supervisor:
             threads=plan.threads,
             decode_threads=plan.threads,
             budget_bytes=plan.budget_bytes,
+            host_bytes=plan.host_bytes,
+            eviction=config.eviction,
+            pinned=config.pinned,
+            drop_page_cache=config.drop_page_cache,
             max_batch=config.max_batch,
             max_pixels=config.limits.pixels,
             max_images=config.limits.images,

@@ -5,7 +5,15 @@ import random
 import numpy as np
 import pytest
 from dlclient.results import Latency, Record, SendLag, Summary
-from dlclient.statistics import PERCENTILE_FLOORS, latency, nearest_rank, percentile, summarize, temperatures
+from dlclient.statistics import (
+    PERCENTILE_FLOORS,
+    forward_alone_s,
+    latency,
+    nearest_rank,
+    percentile,
+    summarize,
+    temperatures,
+)
 
 
 def record(
@@ -190,6 +198,28 @@ def test_requests_that_shared_a_batch_do_not_count_in_the_rate() -> None:
     warm = [*warm_phase(12, a=WARM), *warm_phase(50, batch_size=8, a=shared)]
     records = [cold("a", 0.020, 0.010), record(cache="disk", batch_size=2, stages={"load": 0.9, "forward": 0.9})]
     assert rate(records, {"a": 40_000_000}, warm) == pytest.approx(2e9)
+
+
+def test_a_load_smaller_than_the_forwards_noise_has_no_rate() -> None:
+    noisy = [{"load": 0.0, "forward": 0.1 * (1 + index % 2)} for index in range(20)]
+    warm = [record("a", stages=stages) for stages in noisy]  # 150 ms, give or take 11 ms: two such means, 16 ms
+    for extra_s, seen in ((0.010, False), (0.040, True)):
+        records = [record("a", cache="disk", stages=stages | {"load": extra_s}) for stages in noisy]
+        assert (rate(records, {"a": 1_000_000}, warm) is not None) == seen
+
+
+def test_a_forward_alone_is_that_of_one_image_in_a_batch_of_its_own() -> None:
+    records = [
+        record("a", stages={"forward": 0.1}),
+        record("a", stages={"forward": 0.3}),
+        record("a", stages={"forward": 9.0}, batch_size=2),
+        record("a", stages={"forward": 9.0}, batch_size=4, images=4),
+        record("a", stages={"forward": 9.0}, error="x"),
+        record("b", stages={"load": 1.0}),
+    ]
+    found = forward_alone_s(records)
+    assert list(found) == ["a"]
+    assert found["a"] == pytest.approx((0.2, 2))
 
 
 def test_making_a_model_cold_is_no_part_of_the_latency_but_of_the_wall_time() -> None:

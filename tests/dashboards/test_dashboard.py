@@ -181,7 +181,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     # One model of the three fits on each of the two workers, so that some must always go.
-    server = Server("--workers", "2", "--devices", "cpu", "--cache-mb", "1", cwd=folder)
+    server = Server("--workers", "2", "--devices", "cpu", "--cache-mb", "1", "--host-cache-mb", "4", cwd=folder)
     try:
         server.wait_ready()
         prometheus = Prometheus(folder, server.url.removeprefix("http://"))
@@ -189,7 +189,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             with server.client() as client, prometheus.client() as api:
                 start = time.time()
                 for service in SERVICES:
-                    simulated(client, service, forward_s=0.001, load_s=0.001, bytes=1_000_000)
+                    simulated(client, service, forward_s=0.001, load_s=0.001, host_load_s=0.0005, bytes=1_000_000)
                 load_until_seen(client, api)
                 yield Seen(api, start, time.time(), client.get("/metrics").text)
         finally:

@@ -285,7 +285,7 @@ def test_published_figures_stand_beside_this_runs_with_hardware_class_and_scope(
 def test_equal_results_give_equal_files(plain: Path, tmp_path: Path) -> None:
     again = two_phases().write(tmp_path)
     write_report(again)
-    assert len(made(plain)) == 1 + 10 + 8
+    assert len(made(plain)) == 1 + 10 + 10
     assert made(again) == made(plain)
 
 

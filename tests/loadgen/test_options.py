@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from dlload.errors import OptionError
-from dlload.options import StreamOptions, add_options, read_options
+from dlload.options import StreamOptions, add_options, read_options, with_preset
 
 HOST = "http://127.0.0.1:8080"
 
@@ -91,6 +91,18 @@ def test_a_key_that_would_break_the_header_is_refused(tmp_path: Path, content: s
     file.write_text(content)
     with pytest.raises(OptionError, match="holds no key"):
         parse("--api-key-file", str(file))
+
+
+def test_a_preset_runs_at_once_and_asks_its_networks_or_those_of_them_that_are_named() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--headless", action="store_true")
+    add_options(parser)
+    assert parser.parse_args(["--preset", "p"]).headless
+    assert not parser.parse_args([]).headless
+    assert with_preset(parse("--preset", "p"), ("a", "b")).services == ("a", "b")
+    assert with_preset(parse("--preset", "p", "--services", "b"), ("a", "b")).services == ("b",)
+    with pytest.raises(OptionError, match="--services c: not in --preset p, which has a, b"):
+        with_preset(parse("--preset", "p", "--services", "c,b"), ("a", "b"))
 
 
 def test_a_web_page_may_send_empty_fields() -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from dlmodels.engines.base import Engine
+from dlmodels.engines.base import Engine, Place
 from dlmodels.engines.torch import TorchEngine
 from dlmodels.images import InputSpec, Pixels
 from dlmodels.repository import ModelSpec, read_model
@@ -101,9 +101,15 @@ def write(tmp_path: Path) -> Callable[[str, bytes | str], Path]:
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    started = TorchEngine("cpu", 1)
+    started = TorchEngine(Place("cpu", 1))
     started.start()
     return started
+
+
+@pytest.fixture
+def computes_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this CPU pass for one with instructions for bfloat16: torch computes in it on every CPU, only slowly without."""
+    monkeypatch.setattr("dlmodels.engines.torch_precision._cpu_has_bf16", lambda: True)
 
 
 @pytest.fixture
@@ -122,3 +128,21 @@ def script(tmp_path: Path) -> Callable[..., ModelSpec]:
         return read_model(folder, classes=classes, image_input=image_input)
 
     return _script
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Callable[..., ModelSpec]:
+    """Save a network as torch.export does in a folder of its own; `images` None: any batch size."""
+
+    def _export(module: torch.nn.Module, images: int | None = None, classes: int = 5) -> ModelSpec:
+        torch.manual_seed(0)
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter)
+        folder = tmp_path / "exported"
+        folder.mkdir(exist_ok=True)
+        example = torch.zeros(images or 2, *SMALL.shape)
+        sizes = ({0: torch.export.Dim("n")},) if images is None else None
+        torch.export.save(torch.export.export(module.eval(), (example,), dynamic_shapes=sizes), folder / "net.pt2")
+        return read_model(folder, classes=classes, image_input=SMALL)
+
+    return _export

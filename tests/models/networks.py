@@ -55,6 +55,10 @@ class Tiny(torch.nn.Module):
             x = x / torch.zeros_like(x)
         if self.kind == "squeezed":
             x = x[:, :, None, None]
+        if self.kind == "probabilities":
+            x = x.softmax(1)
+        if self.kind == "independent":
+            x = x.sigmoid()
         if self.kind == "one score":
             x = x.mean()
         return x

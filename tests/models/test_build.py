@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dlmodels.engines.base import Engine
 from dlmodels.engines.safetensors_file import read_tensor_file
 from dlmodels.errors import BuildError, ModelError, UnknownArchitectureError
 from dlmodels.repository import read_labels, read_model, scan, verify_files
@@ -89,6 +90,23 @@ def test_an_unknown_network_builds_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnknownArchitectureError):
         build("resnet19", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_network_without_trained_weights_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for name in ("nin", "gluon-squeezenet1.1"):
+        with pytest.raises(BuildError, match="there are no trained weights of"):
+            build(name, tmp_path / "new", pretrained=True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_network_that_is_written_here_is_built_like_any_other(tmp_path: Path, engine: Engine) -> None:
+    spec = build("shufflenet_v1", tmp_path)
+    assert (spec.engine, spec.architecture, spec.input) == ("torch", "shufflenet_v1", find("shufflenet_v1").input)
+    assert 0 <= spec.weights_bytes - find("shufflenet_v1").bytes < 100_000
+    model = engine.prepare(spec)
+    model.load()
+    answers = model.run(np.zeros((2, *spec.input.shape), np.float32))
+    assert np.allclose(answers.sum(axis=1), 1, atol=1e-4)
 
 
 class TestPretrained:

@@ -6,22 +6,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dlmodels.engines import canonical_engine, create_engine, known_engines
-from dlmodels.engines.base import Memory
+from dlmodels.engines import canonical_engine, create_engine, engine_type, known_engines
+from dlmodels.engines.base import Memory, Place
 from dlmodels.engines.host import host_memory
 from dlmodels.errors import UnknownEngineError
 
 
 def test_every_known_engine_can_be_created_and_bears_its_name() -> None:
-    assert set(known_engines()) == {"torch", "simulated"}
+    assert known_engines() == ("torch", "mxnet", "onnxruntime", "openvino", "opencv", "tensorrt", "simulated")
     for name in known_engines():
-        engine = create_engine(name, "cpu", 2)
-        assert (engine.name, engine.device, engine.threads) == (name, "cpu", 2)
+        engine = create_engine(name, "cpu", 2, host_bytes=3, map_files=False)
+        assert (engine.name, engine.place) == (name, Place("cpu", 2, 3, map_files=False))
+        assert engine.formats
+        assert "cpu" in engine.devices or "cuda" in engine.devices
 
 
-def test_creating_the_torch_engine_does_not_import_torch() -> None:
-    code = "import sys; from dlmodels.engines import create_engine; create_engine('torch', 'cpu', 1).version();"
-    subprocess.run([sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=True)
+def test_creating_an_engine_and_asking_what_it_can_do_imports_no_framework() -> None:
+    code = (
+        "import sys; from dlmodels.engines import create_engine, known_engines\n"
+        "for name in known_engines(): engine = create_engine(name, 'cpu', 1); engine.version(); engine.missing('cpu')\n"
+        "print(*{'torch', 'mxnet', 'onnxruntime', 'openvino', 'tensorrt', 'onnx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()
+
+
+def test_a_device_that_an_engine_does_not_compute_on_is_told_with_those_it_does() -> None:
+    assert engine_type("openvino").missing("cuda:0") == ("openvino computes on cpu only, and this worker has cuda:0")
+    assert engine_type("tensorrt").missing("cpu") == "tensorrt computes on cuda only, and this worker has cpu"
+    assert engine_type("simulated").missing("cpu") == ""
 
 
 @pytest.mark.parametrize("spelling", ["torch", "Torch", "TORCH"])
@@ -29,14 +42,18 @@ def test_mllib_is_spelt_in_any_case(spelling: str) -> None:
     assert canonical_engine(spelling) == "torch"
 
 
-@pytest.mark.parametrize("mllib", ["caffe", "tensorrt", "", "torch "])
+def test_caffe_is_opencv() -> None:
+    assert canonical_engine("Caffe") == "opencv"
+
+
+@pytest.mark.parametrize("mllib", ["caffe2", "tensorflow", "", "torch "])
 def test_unknown_mllib_is_refused_with_those_that_there_are(mllib: str) -> None:
-    with pytest.raises(UnknownEngineError, match=r"torch, simulated"):
+    with pytest.raises(UnknownEngineError, match=r"use one of: torch, mxnet, .*, simulated, caffe"):
         canonical_engine(mllib)
 
 
 def test_unknown_engine_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(UnknownEngineError, match=r"no engine 'caffe'; there are: torch, simulated"):
+    with pytest.raises(UnknownEngineError, match=r"no engine 'caffe'; there are: torch, mxnet, .*, simulated"):
         create_engine("caffe", "cpu", 1)
 
 

@@ -23,6 +23,11 @@ from dlmodels.repository import (
 
 Write = Callable[[str, bytes | str], Path]
 SIMULATED = 'engine = "simulated"\n'
+OWN_FILES = (
+    *("model.toml", "corresp.txt", "weights.safetensors", "net.pt", "net.pt2", "net-symbol.json", "net-0000.params"),
+    *("deploy.prototxt", "net.caffemodel", "net.xml", "net.bin", "net.onnx", "net.onnx.data", "net.engine"),
+    ".cache/net.blob",
+)
 
 
 def test_written_model_is_read_back_with_sizes_and_hashes(write: Write, tmp_path: Path) -> None:
@@ -73,7 +78,10 @@ def test_a_simulated_model_needs_no_file_but_model_toml(write: Write, tmp_path: 
         (SIMULATED + "[input]\nwidth = '3'", "input.width: Expected `int`, got `str`"),
         (SIMULATED + "[input]\nwidth = -1", "width -1 (keep the image's own) is not supported"),
         (SIMULATED + "[input]\nmean = [1.0, 2.0]", "mean has 2 numbers"),
-        ("engine = 'caffe'", "is for the engine 'caffe': there are torch, simulated"),
+        ("engine = 'caffe'", "is for the engine 'caffe': there are torch, mxnet, onnxruntime"),
+        ("engine = 'openvino'\ngraph = 'net.xml'", "is named in model.toml and cannot be read (No such file"),
+        ("engine = 'openvino'\ngraph = '../net.xml'", "give a path inside the folder"),
+        (SIMULATED + "[files.'model.onnx.data']\nbytes = 1\nsha256 = ''", "is named in model.toml and cannot be read"),
         (SIMULATED + "name = 'a b'", "is named 'a b': rename the folder"),
         (SIMULATED + "weights = '/etc/passwd'", "give a path inside the folder"),
         (SIMULATED + "weights = '../other/x'", "give a path inside the folder"),
@@ -140,10 +148,50 @@ class TestWithoutModelToml:
         assert (spec.weights, spec.architecture) == ("a.safetensors", "resnet18")
 
     @pytest.mark.parametrize(
+        ("files", "engine", "graph", "weights"),
+        [
+            (("net.pt2",), "torch", "", "net.pt2"),
+            (("net-symbol.json", "net-0010.params"), "mxnet", "net-symbol.json", "net-0010.params"),
+            (("deploy.prototxt", "net.caffemodel"), "opencv", "deploy.prototxt", "net.caffemodel"),
+            (("net.xml", "net.bin"), "openvino", "net.xml", "net.bin"),
+            (("net.onnx", "net.onnx.data"), "onnxruntime", "", "net.onnx"),
+            (("net.engine",), "tensorrt", "", "net.engine"),
+        ],
+    )
+    def test_every_format_is_found_with_all_its_files(
+        self, write: Write, tmp_path: Path, files: tuple[str, ...], engine: str, graph: str, weights: str
+    ) -> None:
+        for name in files:
+            write(f"net/{name}", "abc")
+        spec = read_model(tmp_path / "net", classes=3)
+        assert (spec.engine, spec.graph, spec.weights, spec.architecture) == (engine, graph, weights, "")
+        assert spec.files == {name: FileFacts("", 3) for name in files}
+
+    def test_the_caller_chooses_among_the_engines_that_read_a_format(self, write: Write, tmp_path: Path) -> None:
+        write("net/net.onnx", "abc")
+        for engine in ("onnxruntime", "openvino", "opencv", "tensorrt"):
+            assert read_model(tmp_path / "net", engine=engine, classes=3).engine == engine
+        with pytest.raises(
+            RepositoryError, match=re.escape("no model folder for mxnet: it has neither model.toml nor")
+        ):
+            read_model(tmp_path / "net", engine="mxnet", classes=3)
+
+    def test_the_callers_engine_decides_which_of_several_formats_is_taken(self, write: Write, tmp_path: Path) -> None:
+        for name in ("net.pt", "net.onnx", "net.xml", "net.bin"):
+            write(f"net/{name}", "abc")
+        taken = {engine: read_model(tmp_path / "net", engine=engine, classes=3).weights for engine in ("", "torch")}
+        assert taken == {"": "net.pt", "torch": "net.pt"}
+        assert read_model(tmp_path / "net", engine="onnxruntime", classes=3).weights == "net.onnx"
+        assert read_model(tmp_path / "net", engine="openvino", classes=3).weights == "net.bin"
+
+    @pytest.mark.parametrize(
         ("files", "architecture", "expected"),
         [
-            ((), "", "neither model.toml nor a TorchScript *.pt. Put a model there (`dlmodels build` makes one)"),
-            (("notes.txt",), "", "neither model.toml nor a TorchScript *.pt"),
+            ((), "", "neither model.toml nor TorchScript (*.pt) or torch.export (*.pt2) or MXNet (*-symbol.json + "),
+            (("notes.txt",), "", "or TensorRT engine (*.engine). Put a model there (`dlmodels build` makes one)"),
+            (("net.caffemodel",), "", "has net.caffemodel but no *.prototxt beside it: a Caffe model is both"),
+            (("net-0000.params",), "", "has net-0000.params but no *-symbol.json beside it: a MXNet model is both"),
+            (("net.bin",), "", "has net.bin but no *.xml beside it: a OpenVINO IR model is both"),
             (("a.pt",), "", "say how many classes it has (nclasses)"),
             (("a.pt",), "resnet18", "run `dlmodels build resnet18`"),
         ],
@@ -166,6 +214,49 @@ class TestWithoutModelToml:
     def test_no_folder_at_all_is_said(self, tmp_path: Path) -> None:
         with pytest.raises(RepositoryError, match="there is no model folder"):
             read_model(tmp_path / "none")
+
+
+class TestAnotherEngine:
+    """A model.toml for one engine, asked for with another that reads the same file."""
+
+    def test_the_other_engine_gets_the_model(self, write: Write, tmp_path: Path) -> None:
+        write("m/net.onnx", "abc")
+        write("m/model.toml", "engine = 'onnxruntime'\nweights = 'net.onnx'\nclasses = 7")
+        spec = read_model(tmp_path / "m", engine="openvino")
+        assert (spec.engine, spec.classes, spec.weights) == ("openvino", 7, "net.onnx")
+
+    @pytest.mark.parametrize(
+        ("text", "engine", "expected"),
+        [
+            (
+                "engine = 'torch'\nweights = 'net.pt'",
+                "openvino",
+                "is for mllib torch, not openvino: change mllib, or convert",
+            ),
+            ("engine = 'onnxruntime'\nweights = 'net.onnx'", "mxnet", "is for mllib onnxruntime, not mxnet"),
+            (
+                "engine = 'onnxruntime'\nweights = 'net.onnx'\n[parameters]\noptimization = 'basic'",
+                "openvino",
+                "has parameters for onnxruntime, which openvino would not honour: remove [parameters]",
+            ),
+        ],
+    )
+    def test_what_it_cannot_read_or_would_ignore_is_refused(
+        self, write: Write, tmp_path: Path, text: str, engine: str, expected: str
+    ) -> None:
+        write("m/net.onnx", "abc")
+        write("m/net.pt", "abc")
+        write("m/model.toml", text)
+        with pytest.raises(RepositoryError, match=re.escape(expected)):
+            read_model(tmp_path / "m", engine=engine)
+
+    def test_graph_and_weights_that_model_toml_gives_no_facts_of_are_known_by_their_sizes(
+        self, write: Write, tmp_path: Path
+    ) -> None:
+        write("m/net.xml", "abcd")
+        write("m/net.bin", "abc")
+        write("m/model.toml", "engine = 'openvino'\ngraph = 'net.xml'\nweights = 'net.bin'")
+        assert read_model(tmp_path / "m").files == {"net.xml": FileFacts("", 4), "net.bin": FileFacts("", 3)}
 
 
 class TestSurvey:
@@ -273,7 +364,7 @@ class TestClear:
 
     @staticmethod
     def folder(write: Write, tmp_path: Path) -> Path:
-        for name in ("model.toml", "weights.safetensors", "net.pt", "corresp.txt", "notes.txt", "sub/keep.txt"):
+        for name in (*OWN_FILES, "notes.txt", "sub/keep.txt"):
             write(f"m/{name}", "x")
         (tmp_path / "m/linked").symlink_to(write("outside/file.txt", "x").parent)
         (tmp_path / "m/linked.pt").symlink_to(tmp_path / "outside/file.txt")

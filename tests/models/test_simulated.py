@@ -6,13 +6,14 @@ import time
 
 import numpy as np
 import pytest
+from dlmodels.engines.base import Place
 from dlmodels.engines.simulated import Profile, SimulatedEngine, SimulatedModel
 from dlmodels.errors import ForwardError, OutOfMemoryError, SettingError
 from dlmodels.repository import ModelSpec
 
 
 def engine() -> SimulatedEngine:
-    started = SimulatedEngine("cpu", 1)
+    started = SimulatedEngine(Place("cpu", 1))
     started.start()
     return started
 
@@ -176,8 +177,8 @@ def test_running_needs_weights_and_an_input() -> None:
     ("parameters", "expected"),
     [
         ({"forward": 1}, "'forward', which does not exist. Did you mean 'forward_s'?"),
-        ({"sleep": 1}, "Valid are: load_s, forward_s, jitter, bytes, seed, decode, oom_above"),
-        ({"load_s": "1"}, "load_s: Expected `float`, got `str`"),
+        ({"sleep": 1}, "Valid are: load_s, host_load_s, forward_s, jitter, bytes, seed, decode, oom_above"),
+        ({"load_s": "1"}, "load_s: Expected `float | object`, got `str`"),
         ({"load_s": -1}, "load_s: Expected `float` >= 0.0"),
         ({"load_s": 1e9}, "load_s: Expected `float` <= 3600.0"),
         ({"forward_s": [0.1, -0.1]}, "forward_s[1]: Expected `float` >= 0.0"),
@@ -196,3 +197,92 @@ def test_bad_profile_is_refused_by_the_name_of_its_key(parameters: dict[str, obj
 def test_a_model_without_classes_is_refused() -> None:
     with pytest.raises(SettingError, match="at least 1 class"):
         engine().prepare(ModelSpec("model", "simulated", classes=0))
+
+
+# ---- distributions and the host tier
+
+QUARTILES = {"quantiles": [0.1, 0.2, 0.2, 0.4, 0.5]}
+
+
+def staging(**profile: object) -> tuple[SimulatedModel, list[float]]:
+    """A model on an engine with 1,000 bytes of host tier that notes its sleeps."""
+    place = SimulatedEngine(Place("cpu", 1, host_bytes=1000))
+    place.start()
+    slept: list[float] = []
+    place.sleep = slept.append
+    return place.prepare(ModelSpec("model", "simulated", parameters=profile)), slept
+
+
+def test_quantiles_are_drawn_as_they_were_measured() -> None:
+    loaded, slept = model(load_s=QUARTILES, forward_s=[QUARTILES, 0.7])
+    slept.clear()
+    for _ in range(4000):
+        loaded.run([b"x"])
+    for probability, quantile in zip((0.25, 0.5, 0.75), QUARTILES["quantiles"][1:4], strict=True):
+        assert statistics.quantiles(slept, n=4, method="inclusive")[round(4 * probability) - 1] == pytest.approx(
+            quantile, abs=0.02
+        )
+    assert (min(slept) >= 0.1, max(slept) <= 0.5) == (True, True)
+    assert statistics.mean(slept) == pytest.approx(loaded.profile.forward_seconds(1), rel=0.02)
+    assert loaded.profile.forward_seconds(1) == pytest.approx((0.15 + 0.2 + 0.3 + 0.45) / 4)
+    slept.clear()
+    loaded.run([b"x"] * 2)
+    assert slept == [0.7]
+
+
+def test_beyond_a_list_that_ends_in_quantiles_they_grow_with_the_mean() -> None:
+    loaded, slept = model(forward_s=[0.1, {"quantiles": [0.15, 0.25]}])
+    slept.clear()
+    for _ in range(1000):
+        loaded.run([b"x"] * 4)
+    assert statistics.mean(slept) == pytest.approx(0.4, rel=0.02)
+    assert (min(slept) >= 0.3, max(slept) <= 0.5) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"load_s": {"quantiles": [0.2, 0.1]}}, "quantiles must ascend"),
+        ({"load_s": {"quantiles": [0.2]}}, "length >= 2"),
+        ({"load_s": {"quantils": [0.1, 0.2]}}, "quantils"),
+        ({"load_s": QUARTILES, "forward_s": QUARTILES, "jitter": 0.1}, "all are quantiles: leave it out"),
+    ],
+)
+def test_a_distribution_that_is_none_is_refused(parameters: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        engine().prepare(ModelSpec("model", "simulated", parameters=parameters))
+
+
+def test_staging_takes_the_reading_and_a_load_from_there_the_copy() -> None:
+    staged, slept = staging(load_s=1.0, host_load_s=0.25, bytes=600)
+    assert staged.reload_tiers == ("host", "disk")
+    staged.load()
+    staged.unload()
+    staged.stage()
+    staged.stage()
+    assert staged.staged
+    staged.load()
+    assert slept == [1.0, 0.75, 0.25]
+    staged.unload()
+    assert staged.staged, "what leaves the device stays in host memory"
+    staged.unstage()
+    assert not staged.staged
+
+
+def test_the_host_tier_has_only_so_many_bytes() -> None:
+    staged, _ = staging(host_load_s=0.1, bytes=1001)
+    with pytest.raises(OutOfMemoryError, match="--host-cache-mb"):
+        staged.stage()
+    assert not staged.staged
+
+
+def test_without_a_copy_time_or_without_host_memory_there_is_no_host_tier() -> None:
+    assert staging()[0].reload_tiers == ("disk",)
+    without = engine().prepare(ModelSpec("model", "simulated", parameters={"host_load_s": 0.1}))
+    assert without.reload_tiers == ("disk",)
+
+
+def test_its_settings_are_the_whole_profile() -> None:
+    settings = engine().prepare(ModelSpec("model", "simulated", parameters={"load_s": QUARTILES})).settings
+    assert settings["load_s"] == {"quantiles": tuple(QUARTILES["quantiles"])}
+    assert (settings["jitter"], settings["host_load_s"]) == (0.0, None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from dlmodels.engines.base import Engine, Memory
+from dlmodels.engines.base import Engine, Memory, Place
 from dlmodels.engines.torch import TorchEngine
 from dlmodels.engines.torch_device import TorchDevice
 from dlmodels.engines.torch_zoo import ZooModel
@@ -64,7 +64,7 @@ def test_a_reload_gives_the_same_answer_and_an_unload_leaves_no_byte(
     spec = read_model(tmp_path / name)
     model = engine.prepare(spec)
     assert isinstance(model, ZooModel)
-    tensors = list(model._module.state_dict(keep_vars=True).values())
+    tensors = list(model._network.state_dict(keep_vars=True).values())
     weights = str(tmp_path / name / "weights.safetensors")
     answers = []
     for _ in range(3):
@@ -85,7 +85,7 @@ def test_weights_are_used_where_they_lie_in_the_file(engine: Engine, repository:
     model = engine.prepare(read_model(repository / "squeezenet1_1"))
     assert isinstance(model, ZooModel)
     model.load()
-    storages = {tensor.untyped_storage().data_ptr() for tensor in model._module.state_dict().values()}
+    storages = {tensor.untyped_storage().data_ptr() for tensor in model._network.state_dict().values()}
     assert len(storages) == 1
 
 
@@ -224,7 +224,7 @@ class TestWrongFiles:
         [
             ({"weights": ""}, "names no weights"),
             ({"architecture": ""}, "torch takes *.safetensors with an architecture of the zoo"),
-            ({"weights": "net.pt"}, "or a TorchScript *.pt without one"),
+            ({"weights": "net.pt"}, "or a torch.export *.pt2 without one"),
         ],
     )
     def test_weights_without_what_belongs_to_them(
@@ -256,7 +256,7 @@ class TestEngine:
     """What is not about a model."""
 
     def test_threads_are_what_the_process_was_given(self, engine: Engine) -> None:
-        assert torch.get_num_threads() == engine.threads == 1
+        assert torch.get_num_threads() == engine.place.threads == 1
 
     def test_its_version_is_torchs(self, engine: Engine) -> None:
         assert engine.version().split("+")[0] == torch.__version__.split("+")[0]
@@ -268,8 +268,8 @@ class TestEngine:
     @pytest.mark.parametrize("device", ["cuda:99", "cuda"])
     def test_a_device_that_is_not_there_is_unavailable(self, device: str) -> None:
         with pytest.raises(EngineUnavailableError, match=rf"there is no device '{device}' here: torch sees \d+ GPUs"):
-            TorchEngine(device, 1).start()
+            TorchEngine(Place(device, 1)).start()
 
     def test_it_must_be_started_first(self) -> None:
         with pytest.raises(EngineUnavailableError, match="call start"):
-            TorchEngine("cpu", 1).prepare(ModelSpec("m", "torch"))
+            TorchEngine(Place("cpu", 1)).prepare(ModelSpec("m", "torch"))

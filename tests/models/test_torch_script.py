@@ -2,24 +2,52 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
-from dlmodels.engines.base import Engine
+from dlmodels.engines.base import Engine, Place
+from dlmodels.engines.torch import TorchEngine
 from dlmodels.engines.torch_script import ScriptModel
 from dlmodels.errors import (
     ForwardError,
     LoadError,
     OutOfMemoryError,
+    SettingError,
 )
 from dlmodels.images import InputSpec
 from dlmodels.repository import ModelSpec, read_model
 
+from .fake_gpu import FakeGpu
 from .networks import SMALL, Pair, Scores, Tiny, TwoOutputs, pictures
+
+
+class Twins(Tiny):
+    """Parameters with equal content, one that is a part of another, and one in another layout."""
+
+    also_zeros: torch.Tensor
+    more_zeros: torch.Tensor
+    table: torch.Tensor
+    row: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zeros = torch.nn.Parameter(torch.zeros(5))
+        self.register_buffer("also_zeros", torch.zeros(5))
+        self.register_buffer("more_zeros", torch.zeros(5))
+        self.register_buffer("table", torch.arange(10.0).reshape(2, 5))
+        self.register_buffer("row", self.table[1])
+        self.convolution.to(memory_format=torch.channels_last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores."""
+        scores: torch.Tensor = self.last(self.convolution(x).mean((2, 3)))
+        return scores + self.zeros + self.also_zeros * self.more_zeros + self.table[0] * self.row
 
 
 class TestTorchScript:
@@ -42,12 +70,22 @@ class TestTorchScript:
             assert np.abs(model.run(batch) - expected).max() < 1e-5
             model.unload()
             model.unload()
-        assert model.weights_bytes == (3 * 4 * 9 + 4 + 4 * 5 + 5) * 4
+        assert model.weights_bytes == (Path(spec.folder) / spec.weights).stat().st_size
 
     def test_nothing_of_it_stays_when_unloaded(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
-        model = engine.prepare(script(Tiny()))
+        spec = script(Tiny())
+        model = engine.prepare(spec)
         assert isinstance(model, ScriptModel)
-        assert model._module is None
+        assert model._kept is not None
+        tensors = [*model._kept.parameters(), *model._kept.buffers()]
+        assert len(tensors) == 4
+        weights = str(Path(spec.folder) / spec.weights)
+        for _ in range(2):
+            assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) == 0
+            assert weights not in Path("/proc/self/maps").read_text()
+            model.load()
+            assert weights in Path("/proc/self/maps").read_text()
+            model.unload()
         with pytest.raises(ForwardError, match="is not loaded"):
             model.run(pictures(1, (3, 16, 16)))
 
@@ -104,6 +142,24 @@ class TestTorchScript:
                 engine.prepare(read_model(folder, classes=5))
         assert not (tmp_path / "sprung").exists()
 
+    def test_code_that_writes_files_is_refused_and_not_run(
+        self, engine: Engine, script: Callable[..., ModelSpec], tmp_path: Path
+    ) -> None:
+        class Saving(Tiny):
+            def __init__(self) -> None:
+                super().__init__()
+                self.path = str(tmp_path / "sprung")
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                torch.save(x, self.path)
+                return x.mean((2, 3))
+
+        with pytest.raises(
+            LoadError, match=r"has code that reads or writes files \(code/.*\.py\), which is not run here"
+        ):
+            engine.prepare(script(Saving(), classes=3))
+        assert not (tmp_path / "sprung").exists()
+
     def test_a_damaged_or_foreign_file_is_refused(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
         spec = script(Tiny())
         path = Path(spec.folder) / spec.weights
@@ -133,3 +189,113 @@ class TestTorchScript:
         path.unlink()
         with pytest.raises(LoadError, match="put the file back"):
             model.load()
+
+    def test_each_weight_comes_from_its_own_record(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
+        module = Twins()
+        spec = script(module)
+        model = engine.prepare(spec)
+        assert isinstance(model, ScriptModel)
+        model.load()
+        assert model._kept is not None
+        state = module.state_dict()
+        assert len({tensor.untyped_storage().data_ptr() for tensor in model._kept.state_dict().values()}) == 1
+        for name, tensor in model._kept.state_dict().items():
+            assert torch.equal(tensor, state[name])
+            assert tensor.stride() == state[name].stride()
+        batch = pictures(2, (3, 16, 16))
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(batch)).softmax(1).numpy()
+        assert np.abs(model.run(batch) - expected).max() < 1e-5
+
+    @pytest.mark.usefixtures("computes_bf16")
+    def test_a_module_whose_weights_are_part_of_its_code_is_read_anew_and_dropped(
+        self, engine: Engine, tmp_path: Path
+    ) -> None:
+        class Wide(Tiny):
+            def __init__(self) -> None:
+                super().__init__()
+                self.wide = torch.nn.Linear(5, 4000)
+                self.narrow = torch.nn.Linear(4000, 5)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                scores: torch.Tensor = self.narrow(self.wide(self.last(self.convolution(x).mean((2, 3)))))
+                return scores
+
+        module = Wide().eval()
+        batch = pictures(2, (3, 16, 16))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            traced = torch.jit.trace(module, torch.from_numpy(batch))  # type: ignore[no-untyped-call]
+            torch.jit.save(torch.jit.freeze(traced.eval()), tmp_path / "net.pt")
+        spec = read_model(tmp_path, classes=5, image_input=SMALL)
+        model = engine.prepare(spec)
+        assert isinstance(model, ScriptModel)
+        assert model.settings["weights"] == "torch.jit.load"
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(batch)).softmax(1).numpy()
+        for _ in range(2):
+            assert model._kept is None
+            assert model._anew._module is None
+            model.load()
+            assert np.abs(model.run(batch) - expected).max() < 1e-5
+            model.unload()
+        assert model.weights_bytes >= (5 * 4000 + 4000 * 5) * 4
+        with pytest.raises(SettingError, match="cannot be had, as the weights are constants"):
+            engine.prepare(msgspec.structs.replace(spec, parameters={"datatype": "bf16"}))
+
+    @pytest.mark.parametrize(("kind", "multi_label"), [("probabilities", False), ("independent", True)])
+    def test_answers_that_are_probabilities_already_stay_as_they_are(
+        self, engine: Engine, script: Callable[..., ModelSpec], kind: str, multi_label: bool
+    ) -> None:
+        module = Tiny(kind)
+        model = engine.prepare(msgspec.structs.replace(script(module), multi_label=multi_label))
+        model.load()
+        batch = pictures(3, (3, 16, 16))
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(batch)).numpy()
+        assert np.abs(model.run(batch) - expected).max() < 1e-6
+
+    def test_it_is_read_where_nothing_is_to_be_mapped(self, script: Callable[..., ModelSpec]) -> None:
+        module = Twins()
+        reading = TorchEngine(Place("cpu", 1, map_files=False))
+        reading.start()
+        model = reading.prepare(script(module))
+        model.load()
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(pictures(2, (3, 16, 16)))).softmax(1).numpy()
+        assert np.abs(model.run(pictures(2, (3, 16, 16))) - expected).max() < 1e-5
+
+    @pytest.mark.parametrize("host_bytes", [0, 1 << 20])
+    def test_the_way_to_a_gpu_gives_the_same(
+        self, engine: Engine, script: Callable[..., ModelSpec], host_bytes: int
+    ) -> None:
+        spec = script(Twins())
+        reference = engine.prepare(spec)
+        reference.load()
+        gpu = FakeGpu(host_bytes)
+        model = ScriptModel(msgspec.structs.replace(spec, parameters={"cuda_graphs": False}), gpu)
+        if host_bytes:
+            model.stage()
+        model.load()
+        assert gpu.late.done < gpu.late.asked
+        batch = pictures(2, (3, 16, 16))
+        assert np.abs(model.run(batch) - reference.run(batch)).max() < 1e-6
+        model.unload()
+        model.unstage()
+
+    @pytest.mark.usefixtures("computes_bf16")
+    def test_bf16_is_near_the_full_precision(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
+        spec = script(Tiny())
+        full = engine.prepare(spec)
+        full.load()
+        model = engine.prepare(msgspec.structs.replace(spec, parameters={"datatype": "bf16"}))
+        for _ in range(2):
+            model.load()
+            batch = pictures(3, (3, 16, 16))
+            assert np.abs(model.run(batch) - full.run(batch)).max() < 0.05
+            model.unload()
+
+    def test_it_cannot_be_compiled(self, engine: Engine, script: Callable[..., ModelSpec]) -> None:
+        spec = msgspec.structs.replace(script(Tiny()), parameters={"compile": True})
+        with pytest.raises(SettingError, match="TorchScript cannot be compiled"):
+            engine.prepare(spec)

@@ -1,82 +1,106 @@
 """The networks of the zoo: what the catalog says of them, and random weights for them."""
 
 import re
+from importlib import util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
 from dlmodels.errors import UnknownArchitectureError
-from dlmodels.zoo.catalog import CATALOG, CLASSES, Network, find
+from dlmodels.images import validate
+from dlmodels.repository import is_name
+from dlmodels.zoo.cards.own_networks import OWN
+from dlmodels.zoo.catalog import CATALOG, CLASSES, find
 from dlmodels.zoo.random_weights import random_weights
-from dlmodels.zoo.skeleton import skeleton
+from dlmodels.zoo.skeleton import skeleton, unfilled
 
-ASKED_FOR = [
+ONE_OF_EACH_FAMILY = [
     "alexnet",
-    "squeezenet1_0",
     "squeezenet1_1",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
+    "vgg11_bn",
     "googlenet",
     "inception_v3",
     "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext101_64x4d",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
     "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
     "shufflenet_v2_x0_5",
-    "shufflenet_v2_x1_0",
-    "shufflenet_v2_x1_5",
-    "shufflenet_v2_x2_0",
     "mobilenet_v2",
     "mobilenet_v3_small",
-    "mobilenet_v3_large",
+    "mnasnet0_5",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
+    "convnext_tiny",
+    "vit_b_32",
+    "swin_t",
+    "swin_v2_t",
+    "maxvit_t",
+    *(network.name for network in OWN),
 ]
 NETWORKS = CATALOG.values()
 
 
-def name_of(network: Network) -> str:
-    return network.name
+def test_every_classification_network_of_torchvision_is_there_under_its_own_name() -> None:
+    theirs = torchvision.models.list_models(module=torchvision.models)
+    assert {network.name for network in NETWORKS if network.source == "torchvision"} == set(theirs)
 
 
-@pytest.mark.parametrize("name", ASKED_FOR)
-def test_every_network_that_was_asked_for_is_there(name: str) -> None:
-    assert find(name).name == name
+def test_every_network_of_gluon_is_there_with_a_prefix() -> None:
+    found = util.find_spec("mxnet")
+    if found is None or found.origin is None:
+        pytest.skip("mxnet is not installed")
+    theirs = Path(found.origin).parent / "gluon/model_zoo/vision/__init__.py"
+    names = re.findall(r"^ +(?:models = \{)?'([a-z0-9_.]+)': \w+,?$", theirs.read_text(), re.MULTILINE)
+    assert len(names) > 30
+    assert {network.name for network in NETWORKS if network.source == "gluon"} == {f"gluon-{name}" for name in names}
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=name_of)
-def test_counts_are_those_of_the_network_as_it_is_served(network: Network) -> None:
-    module = skeleton(network.name, CLASSES)
-    assert sum(parameter.numel() for parameter in module.parameters()) == network.parameters
-    assert sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values()) == network.bytes
+def test_every_name_can_be_a_model_and_every_input_is_valid() -> None:
+    for network in NETWORKS:
+        assert is_name(network.name), network.name
+        validate(network.input)
+        assert (network.input.width, network.input.height) == (network.side, network.side)
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=name_of)
-def test_published_figures_and_preprocessing_are_torchvisions(network: Network) -> None:
-    weights = torchvision.models.get_model_weights(network.name)["IMAGENET1K_V1"]
-    transforms = weights.transforms()
-    assert network.macs == round(weights.meta["_ops"] * 1e9)
-    assert network.top1 == weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    assert len(weights.meta["categories"]) == CLASSES
-    assert transforms.crop_size == [network.side]
-    assert (list(network.input.mean), list(network.input.std)) == (transforms.mean, transforms.std)
-    assert transforms.interpolation.value == "bilinear"
-    assert network.input.interp == "linear"
-    assert (network.input.width, network.input.height, network.input.rgb) == (network.side, network.side, True)
+def test_an_accuracy_has_a_source_and_only_torchvisions_weights_can_be_fetched() -> None:
+    for network in NETWORKS:
+        assert (network.top1 is None) == (not network.top1_source), network.name
+        assert bool(network.trained) == (network.source == "torchvision"), network.name
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=name_of)
-def test_state_dict_is_all_that_a_network_holds(network: Network) -> None:
-    module = skeleton(network.name, CLASSES)
+def test_engines_begin_with_the_one_that_is_built_for() -> None:
+    assert find("resnet50").engines == ("torch", "onnxruntime", "openvino", "opencv", "tensorrt")
+    assert find("vit_b_16").engines == ("torch", "onnxruntime", "openvino", "tensorrt")
+    assert find("gluon-resnet50_v1").engines[0] == find("gluon-resnet50_v1").engine == "mxnet"
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
+def test_state_dict_is_all_that_a_network_holds_and_has_no_content(name: str) -> None:
+    module = skeleton(name, CLASSES)
     held = dict(module.named_parameters()) | dict(module.named_buffers())
     assert held.keys() == module.state_dict().keys()
+    assert all(tensor.is_meta for tensor in held.values())
+    assert not module.training
+
+
+def test_a_gluon_network_has_no_skeleton_in_torch() -> None:
+    with pytest.raises(UnknownArchitectureError, match="use the engine mxnet"):
+        skeleton("gluon-alexnet", CLASSES)
+
+
+def test_tables_of_positions_are_those_that_torchvision_computes() -> None:
+    for name in ("swin_t", "swin_v2_t", "maxvit_t"):
+        theirs = torchvision.models.get_model(name, weights=None).state_dict()
+        ours = unfilled(name, CLASSES).state_dict()
+        tables = [
+            key for key in theirs if key.endswith(("relative_position_index", "relative_coords_table", "logit_scale"))
+        ]
+        assert tables
+        assert all(torch.equal(ours[key], theirs[key]) for key in tables)
 
 
 def test_a_network_that_is_not_there_is_named_with_the_nearest() -> None:
@@ -102,12 +126,18 @@ def test_weights_do_not_depend_on_the_number_of_threads() -> None:
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "resnet18", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["squeezenet1_1", "mobilenet_v3_small", "efficientnet_b0", "googlenet_caffe", "nin", "swin_t"]
+)
 def test_random_networks_tell_pictures_apart_and_classes_too(name: str) -> None:
     module = skeleton(name, CLASSES).to_empty(device="cpu")
-    module.load_state_dict({key: torch.from_numpy(value) for key, value in random_weights(name, 0).items()})
+    weights = random_weights(name, 0)
+    spec = find(name).input
     squares = np.random.default_rng(5).standard_normal((6, 3, 8, 8), dtype=np.float32)
+    squares *= np.float32(58 * spec.scale / np.mean(spec.std or (1.0,)))
     with torch.inference_mode():
+        for key, tensor in module.state_dict().items():
+            tensor.copy_(torch.from_numpy(weights[key]))
         answers = module(torch.from_numpy(squares.repeat(28, 2).repeat(28, 3))).softmax(1).numpy()
     top = answers.max(axis=1)
     assert np.isfinite(answers).all()

@@ -1,4 +1,4 @@
-"""DeepDetect's API and the raw way in, on 8 simulated workers and on 2 torch workers alike."""
+"""DeepDetect's API and the raw way in, on every engine alike."""
 
 import base64
 import gzip
@@ -184,28 +184,29 @@ def test_health_readiness_metrics_and_docs_answer(target: Target) -> None:
 
 
 def test_creation_parameters_persist_into_predict_and_a_call_overrides_them(target: Target) -> None:
+    width, height = (224, 224) if target.fixed_size else (64, 48)
     creation: dict[str, Any] = {
-        "mllib": "simulated" if target.simulated else "torch",
+        "mllib": target.engine,
         "parameters": {
-            "input": {"connector": "image", "width": 64, "height": 48},
+            "input": {"connector": "image", "width": width, "height": height},
             "mllib": {"maxBatchSize": 1},
             "output": {"best": 2},
         },
         "description": "small",
-        "model": {} if target.simulated else {"repository": target.service},
+        "model": {} if target.simulated else {"repository": target.repository},
     }
     created = target.client.put("/services/Persisting", json=creation)
     assert status_of(created) == {"code": 201, "msg": "Created"}, created.text
     try:
         body = target.client.get("/services/persisting").json()["body"]
-        assert (body["width"], body["height"], body["description"]) == (64, 48, "small")
+        assert (body["width"], body["height"], body["description"]) == (width, height, "small")
         images = [encoded(photograph(seed)) for seed in range(3)]
         several = target.client.post("/predict", json={"service": "persisting", "data": images}).json()
         assert several["head"]["batch_size"] == 3  # maxBatchSize is no limit
         assert [len(prediction["classes"]) for prediction in several["body"]["predictions"]] == [2, 2, 2]
         one = {
             "service": "persisting",
-            "parameters": {"output": {"best": 1}, "input": {"width": 96, "height": 96}},
+            "parameters": {"output": {"best": 1}, "input": {} if target.fixed_size else {"width": 96, "height": 96}},
             "data": images[:1],
         }
         assert len(target.client.post("/predict", json=one).json()["body"]["predictions"][0]["classes"]) == 1

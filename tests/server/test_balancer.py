@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from dlserve.front.balancer import Expectation, Request, WorkerView, policy
+from dlserve.front.balancer import Expectation, Request, WorkerView, cost_s, policy
 
 ONE, TWO = 1, 2
 
@@ -83,3 +83,23 @@ def test_expectations_follow_what_replies_report() -> None:
     assert expected.expected_load_s() == pytest.approx(0.8 * 0.2 + 0.2 * 0.3)
     expected.learn_forward(0.08, batch_size=4)
     assert expected.forward_s(3) == pytest.approx(0.06)
+
+
+def test_a_load_is_expected_from_the_tier_where_a_worker_has_the_weights() -> None:
+    asked = Request(ONE, 1, None, forward_s=0.01, load_s=1.0, host_load_s=0.1)
+    staged = WorkerView(1, staged={ONE})
+    assert policy("predicted", 0)(asked, [worker(0), staged, worker(2)], 8) == 1
+    assert cost_s(asked, staged) == pytest.approx(0.11)
+    assert cost_s(asked, worker(0)) == pytest.approx(1.01)
+    assert cost_s(asked, worker(0, holds=(ONE,))) == pytest.approx(0.01)
+    for cache, cost in (("host", 0.11), ("disk", 1.01)):
+        cold = Request(ONE, 1, cache, 0.01, 1.0, 0.1)  # type: ignore[arg-type]  # plain text from a table
+        assert cost_s(cold, worker(0, holds=(ONE,))) == pytest.approx(cost)
+
+
+def test_load_times_are_learned_for_each_tier() -> None:
+    expected = Expectation(weights_bytes=500_000_000)
+    assert expected.expected_load_s("host") < expected.expected_load_s("disk")
+    expected.learn_load(0.4)
+    expected.learn_load(0.02, "host")
+    assert (expected.expected_load_s(), expected.expected_load_s("host")) == (0.4, 0.02)

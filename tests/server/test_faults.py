@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import DEADLINE_S, Server, sample, simulated, status_of
-from tests.server.conftest import photograph
+from tests.server.conftest import photograph, until
 
 JPEG = {"Content-Type": "image/jpeg"}
 IMAGE = photograph(1)
@@ -52,13 +52,6 @@ def hammer(client: httpx.Client, count: int, users: int, query: str = "") -> tup
         return statuses
 
     return statuses, wait
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds; the test's own time-out bounds it."""
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.02)
 
 
 def test_a_killed_worker_costs_no_answer_and_is_replaced(start_server: Start) -> None:

@@ -105,3 +105,12 @@ def test_a_section_must_be_an_object() -> None:
         with pytest.raises(ApiError, match="input must be an object") as caught:
             section({"input": 3}, "input", error)
         assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("spelling", ["fp16", "float16", "half"])
+def test_a_call_may_name_the_precision_that_its_service_runs_in_and_no_other(spelling: str) -> None:
+    assert execution({"datatype": spelling}, "fp16") == Execution()
+    with pytest.raises(RequestError, match="which is bf16: leave it out"):
+        execution({"datatype": spelling}, "bf16")
+    with pytest.raises(RequestError, match="fp32"):
+        execution({"datatype": "fp32"}, "fp16")

@@ -38,6 +38,16 @@ def hardware(run: Run) -> str:
     return f"{text} (simulated)" if text and run.simulated else text
 
 
+def on_gpu(run: Run) -> bool:
+    """Whether any worker computes on a GPU."""
+    return any(str(worker.get("device", "")).startswith("cuda") for worker in _dicts(_dlserve(run).get("workers")))
+
+
+def drops_page_cache(run: Run) -> bool:
+    """Whether the server said that it makes the system forget a file before it reads it."""
+    return _dlserve(run).get("drop_page_cache") is True
+
+
 def software(run: Run) -> str:
     """What served, by name and version."""
     head = _head(run)
@@ -91,9 +101,16 @@ def _server(run: Run) -> tuple[tuple[str, str], ...]:
         ("threads per worker", _text(own.get("threads_per_worker"))),
         ("largest batch", _text(own.get("max_batch"))),
         ("balancing", _text(own.get("balance"))),
+        ("page cache", _page_cache(run)),
         ("room for weights", f"{gigabytes(budget)} GB over all workers" if budget else MISSING),
     )
     return (("address", run.target.url), ("requests sent as", run.target.protocol), *told)
+
+
+def _page_cache(run: Run) -> str:
+    if "drop_page_cache" not in _dlserve(run):
+        return MISSING
+    return "dropped before a file is read" if drops_page_cache(run) else "used: files may lie in memory"
 
 
 def _environment(machine: Environment) -> tuple[tuple[str, str], ...]:
@@ -131,10 +148,15 @@ def _dlserve(run: Run) -> Mapping[str, object]:
 
 def _engines(run: Run) -> list[str]:
     """The engines that the streamed services run on; all that the server has, where it does not tell which those are."""
+    # Results of the first version hold a text in place of the facts: the version, or "unavailable: why".
+    told = {
+        name: facts if isinstance(facts, dict) else {"version": facts}
+        for name, facts in _dict(_dlserve(run).get("engines")).items()
+    }
     has = {
-        engine: f"{engine} {version}".strip()
-        for engine, version in _dict(_dlserve(run).get("engines")).items()
-        if not str(version).startswith("unavailable")
+        engine: f"{engine} {facts.get('version', '')}".strip()
+        for engine, facts in told.items()
+        if facts.get("available", not str(facts.get("version", "")).startswith("unavailable"))
     }
     streamed = [one for one in _dicts(_head(run).get("services")) if one.get("name") in run.plan.services]
     used = {str(_dict(service.get("dlserve")).get("engine") or service.get("mllib")) for service in streamed}

@@ -11,6 +11,8 @@ from dlreport.stream import facts, tables
 from dlreport.stream.breakdown import STAGES
 from dlreport.stream.comparison import amount, answer, rates
 from dlreport.stream.context import context
+from dlreport.stream.limits import limits_table, source
+from dlreport.stream.networks import networks, unpublished
 from dlreport.stream.pictures import draw_all
 from dlreport.stream.view import StreamView, load_stream
 from dlreport.style import Frame, Picture, phase_colors
@@ -33,7 +35,9 @@ def write_report(folder: Path, into: Path | None = None) -> Path:
         "stages": tables.stages(view),
         "phases": tables.phases(view),
         "failures": tables.failures(view),
+        "limits": limits_table(view),
         "published": context(view),
+        "networks": networks(view),
     }
     target = into or folder
     try:
@@ -86,9 +90,12 @@ def _page(view: StreamView, made: dict[str, Table | None], drawn: dict[str, list
             "amount": amount(view),
             "started": moment(view.run.started),
             "hardware": facts.hardware(view.run),
+            "software": facts.software(view.run),
             "tables": made,
             "pictures": drawn,
             "facts": facts.facts(view.run),
+            "limits_source": source(view),
+            "unpublished": unpublished(view),
             "server_json": facts.server_json(view.run),
             "stages": STAGES,
             "floors": PERCENTILE_FLOORS,

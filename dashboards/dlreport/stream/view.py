@@ -1,14 +1,16 @@
 """A stream result as its report sees it: phases with their names and samples, services in one order, what failed."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from dlclient.errors import ResultError
+from dlclient.limits import Limits, kept_limits
 from dlclient.results import Phase, Reason, Record, Run, Summary, read_records, read_run
+from dlclient.statistics import forward_alone_s
 from numpy.typing import NDArray
 
 from dlreport.errors import NotAResultError
@@ -26,6 +28,8 @@ class PhaseView:
     good_due_s: NDArray[np.float64]
     good_latency_s: NDArray[np.float64]
     failed_due_s: NDArray[np.float64]
+    forward_alone_s: Mapping[str, tuple[float, int]]
+    """By service: mean forward of single images in a batch of their own, and how many those were."""
 
     @property
     def name(self) -> str:
@@ -64,6 +68,8 @@ class StreamView:
     failures: tuple[Failure, ...]
     remarks: tuple[Reason, ...]
     """What is odd about the folder itself, found while it was read."""
+    limits: Limits | None = None
+    """What the machine can move; None where the run was given no such file."""
 
     @property
     def baseline(self) -> PhaseView | None:
@@ -77,6 +83,11 @@ class StreamView:
         return tuple(phase for phase in self.phases if phase is not baseline) if baseline else ()
 
     @property
+    def cold(self) -> tuple[PhaseView, ...]:
+        """The phases in which weights were loaded."""
+        return tuple(phase for phase in self.phases if phase.name != "warm")
+
+    @property
     def answered(self) -> bool:
         """Whether there is any good answer to draw."""
         return any(phase.good_latency_s.size for phase in self.phases)
@@ -85,7 +96,7 @@ class StreamView:
 def load_stream(folder: Path) -> StreamView:
     """Read a stream result folder. Raises NotAResultError naming the file, the place in it and what to do."""
     try:
-        run, records = read_run(folder), read_records(folder)
+        run, records, limits = read_run(folder), read_records(folder), kept_limits(folder)
     except ResultError as exc:
         raise NotAResultError(str(exc)) from exc
     for place, part in (("run.json", (run.plan, run.phases)), ("requests.jsonl", records)):
@@ -94,7 +105,7 @@ def load_stream(folder: Path) -> StreamView:
             raise NotAResultError(
                 f"{folder / place} holds {absurd:g}, which nothing measures; restore the file or run the stream again"
             )
-    return view_of(run, records)
+    return view_of(run, records, limits)
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -110,7 +121,7 @@ def _numbers(value: object) -> Iterator[float]:
         yield value
 
 
-def view_of(run: Run, records: Sequence[Record]) -> StreamView:
+def view_of(run: Run, records: Sequence[Record], limits: Limits | None = None) -> StreamView:
     """Sort the records into the run's phases."""
     by_phase: dict[str, list[Record]] = {phase.name: [] for phase in run.phases}
     for record in records:
@@ -121,6 +132,7 @@ def view_of(run: Run, records: Sequence[Record]) -> StreamView:
         services=_services(run),
         failures=_failures(records),
         remarks=_remarks(run, by_phase),
+        limits=limits,
     )
 
 
@@ -131,6 +143,7 @@ def _phase_view(phase: Phase, records: Sequence[Record]) -> PhaseView:
         good_due_s=np.array([record.due_s for record in good], dtype=np.float64),
         good_latency_s=np.array([record.latency_s for record in good], dtype=np.float64),
         failed_due_s=np.array([record.due_s for record in records if not record.ok], dtype=np.float64),
+        forward_alone_s=forward_alone_s(records),
     )
 
 

@@ -12,15 +12,20 @@ if TYPE_CHECKING:
 _ENGINES = MappingProxyType(
     {
         "torch": "dlmodels.engines.torch:TorchEngine",
+        "mxnet": "dlmodels.engines.mxnet:MxnetEngine",
+        "onnxruntime": "dlmodels.engines.onnxruntime:OnnxRuntimeEngine",
+        "openvino": "dlmodels.engines.openvino:OpenVinoEngine",
+        "opencv": "dlmodels.engines.opencv:OpenCvEngine",
+        "tensorrt": "dlmodels.engines.tensorrt:TensorRtEngine",
         "simulated": "dlmodels.engines.simulated:SimulatedEngine",
     }
 )
-_SPELLINGS = MappingProxyType({"torch": "torch", "simulated": "simulated"})
+_SPELLINGS = MappingProxyType({name: name for name in _ENGINES} | {"caffe": "opencv"})
 """What a request may call an engine (DeepDetect's `mllib`) -> the engine. Several spellings may mean one."""
 
 
 def known_engines() -> tuple[str, ...]:
-    """Names of the engines that `create_engine` accepts; whether each can start here is another matter."""
+    """Names of the engines that `engine_type` accepts; whether each can start here is another matter."""
     return tuple(_ENGINES)
 
 
@@ -32,11 +37,19 @@ def canonical_engine(mllib: str) -> str:
     return engine
 
 
-def create_engine(name: str, device: str, threads: int) -> "Engine":
-    """An engine, not started. `device`: "cpu" or "cuda:N". Raises UnknownEngineError."""
+def engine_type(name: str) -> "type[Engine]":
+    """The engine's class; its module imports no framework. Raises UnknownEngineError."""
     try:
         module, _, attribute = _ENGINES[name].partition(":")
     except KeyError:
         raise UnknownEngineError(f"there is no engine {name!r}; there are: {', '.join(_ENGINES)}") from None
     kind: type[Engine] = getattr(importlib.import_module(module), attribute)
-    return kind(device, threads)
+    return kind
+
+
+def create_engine(name: str, device: str, threads: int, *, host_bytes: int = 0, map_files: bool = True) -> "Engine":
+    """An engine, not started; see `Place` for the arguments. Raises UnknownEngineError."""
+    kind = engine_type(name)
+    from dlmodels.engines.base import Place  # noqa: PLC0415  base needs the repository, which needs the names above
+
+    return kind(Place(device, threads, host_bytes, map_files))

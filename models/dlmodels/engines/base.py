@@ -6,10 +6,12 @@ process, the context, the kernels and the skeleton, but no byte of the weights i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import ClassVar, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,26 +38,54 @@ class Model(ABC):
     decodes: bool = True
     """False: inputs are handed to `run` as the bytes that came, undecoded (the simulated engine's default)."""
     reload_tiers: tuple[Temperature, ...] = ("disk",)
-    """The colder tiers that a request may ask to start from."""
+    """The colder tiers that a request may ask to start from. With "host" in it, `stage` and `unstage` work."""
+    most_images: int | None = None
+    """The largest batch that the network takes, where its graph fixes one; None: any that memory allows."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What the framework really uses (precision, threads, layout, ...), read back from it; known once prepared."""
+        return {}
 
     @property
     @abstractmethod
     def weights_bytes(self) -> int:
         """Bytes that the loaded weights occupy on the device; known once prepared."""
 
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes that the weights take of the host tier while staged: as the file has them, in whole pages."""
+        return self.weights_bytes
+
+    @property
+    def staged(self) -> bool:
+        """Whether the weights are in the host tier: pinned memory of this machine, ready to copy."""
+        return False
+
+    def stage(self) -> None:
+        """Read the weights from the file into the host tier, where they stay until `unstage`. Harmless when staged.
+
+        Raises LoadError, or OutOfMemoryError where the host tier has no room.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no host tier")
+
+    def unstage(self) -> None:  # noqa: B027  there is nothing to do where there is no host tier
+        """Give the host tier's memory back; what is on the device stays there. Harmless when not staged."""
+
     @abstractmethod
     def load(self) -> None:
-        """Bring the weights onto the device; returns when they are there.
+        """Bring the weights onto the device, from the host tier if they are staged, else from the file.
 
+        Returns when they may be run; what is still on its way then is waited for by the forward that needs it.
         Raises LoadError (file gone or damaged) or OutOfMemoryError.
         """
 
     @abstractmethod
     def unload(self) -> None:
-        """Give the weights' memory back. Harmless when not loaded."""
+        """Give the weights' memory on the device back. Harmless when not loaded; what is staged stays staged."""
 
     @abstractmethod
     def run(self, batch: Batch) -> NDArray[np.float32]:
@@ -65,15 +95,39 @@ class Model(ABC):
         """
 
 
+class NoSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of an engine that can be told nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine works, and how it gets at its models' files."""
+
+    device: str
+    """"cpu" or "cuda:N"."""
+    threads: int
+    """CPU threads that this process may compute with."""
+    host_bytes: int = 0
+    """Of pinned memory for the host tier, allocated once when the engine starts; 0: none."""
+    map_files: bool = True
+    """False: weights are read, never mapped, so that no process keeps a file in the page cache that is to be dropped."""
+
+
 class Engine(ABC):
     """One framework on one device of this process."""
 
     name: ClassVar[str]
+    package: ClassVar[str] = ""
+    """The distribution that carries the framework; "" where none is needed."""
+    formats: ClassVar[tuple[str, ...]] = ()
+    """What it reads, for people: "ONNX (.onnx)"."""
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    """Kinds of devices that it computes on: "cpu", "cuda"."""
+    settings_type: ClassVar[type[msgspec.Struct]] = NoSettings
+    """What `parameters` of a model may hold; each is honoured, or refused with SettingError when a model is prepared."""
 
-    def __init__(self, device: str, threads: int) -> None:
-        """`device`: "cpu" or "cuda:N". `threads`: CPU threads this process may compute with."""
-        self.device = device
-        self.threads = threads
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
     @abstractmethod
     def start(self) -> None:
@@ -90,6 +144,24 @@ class Engine(ABC):
     def memory(self) -> Memory:
         """The device's memory now."""
 
-    def version(self) -> str:
-        """The framework's version, for reports; "" where there is none."""
+    @classmethod
+    def missing(cls, device: str) -> str:
+        """Why the engine cannot work on this machine's `device` ("cpu", "cuda:N"), and the cure; "" if it can.
+
+        Imports nothing: what only an import can find out, `start` says.
+        """
+        if device.partition(":")[0] not in cls.devices:
+            return f"{cls.name} computes on {' and '.join(cls.devices)} only, and this worker has {device}"
+        if cls.package and not cls.version():
+            return f"the package {cls.package} is not installed: run `make install`, or pip install {cls.package}"
         return ""
+
+    @classmethod
+    def version(cls) -> str:
+        """The framework's version, without importing it; "" where it is not installed or none is needed."""
+        if not cls.package:
+            return ""
+        try:
+            return metadata.version(cls.package)
+        except metadata.PackageNotFoundError:
+            return ""

@@ -1,5 +1,6 @@
 """This machine's memory, as far as this process may use it."""
 
+import ctypes
 import re
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def host_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> Memory:
     except (OSError, ValueError):  # no cgroup v2 here, or "max": no limit
         return Memory(total, free)
     return Memory(min(total, limit), min(free, max(limit - used, 0)))
+
+
+def give_back_freed() -> None:
+    """Return what this process has freed to the system: glibc would keep much of a large network in its heap."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from dlmodels.engines.file_stamp import Stamp, check_stamp, stamp
 from dlmodels.errors import LoadError
 
 ITEM_BYTES = MappingProxyType(
@@ -35,16 +36,8 @@ class TensorPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
-    """What tells a file from a later one under the same path."""
-
-    bytes: int
-    modified_ns: int
-
-
-@dataclass(frozen=True, slots=True)
 class TensorFile:
-    """A checked file. The tensors lie one behind the other, in this order, and fill it to its end."""
+    """A checked file and where its tensors lie in it, without overlaps."""
 
     path: Path
     stamp: Stamp
@@ -54,23 +47,13 @@ class TensorFile:
 
     def check_unchanged(self) -> None:
         """Raises LoadError if the file is gone or is not the one that was checked."""
-        if stamp(self.path) != self.stamp:
-            raise LoadError(f"{self.path} has changed since it was checked: create its service again or restart")
+        check_stamp(self.path, self.stamp)
 
 
 class _Entry(msgspec.Struct, frozen=True):
     dtype: str
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
-
-
-def stamp(path: Path) -> Stamp:
-    """Size and time of change. Raises LoadError if there is no such file."""
-    try:
-        status = path.stat()
-    except OSError as exc:
-        raise LoadError(f"the weights {path} cannot be read ({exc.strerror}): put the file back") from exc
-    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def read_tensor_file(path: Path) -> TensorFile:

@@ -1,20 +1,38 @@
-"""How the bytes of a tensor file get to where torch computes: mapped on a CPU, read and copied on a GPU."""
+"""How the bytes of a tensor file get to where torch computes on a CPU: mapped, read, or converted to a smaller type."""
 
-import os
+import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 import torch
 
-from dlmodels.engines.safetensors_file import ITEM_BYTES, TensorFile, TensorPlace
+from dlmodels.engines.parallel_read import ParallelReader
+from dlmodels.engines.safetensors_file import ITEM_BYTES, TensorFile
 from dlmodels.errors import LoadError, OutOfMemoryError
 
-STAGING_BYTES = 32 << 20
-_ALIGNMENT = 256  # cudaMalloc's own; a kernel for unaligned tensors can be slower
-_MOST_PIECES = 1024  # IOV_MAX of Linux
+DTYPES = MappingProxyType(
+    {
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "I64": torch.int64,
+        "I32": torch.int32,
+        "I16": torch.int16,
+        "I8": torch.int8,
+        "U8": torch.uint8,
+        "BOOL": torch.bool,
+    }
+)
+"""safetensors' names of types -> torch's."""
+CAST_FROM = "F32"
+"""The one type that a model's `datatype` converts; counters, indices and masks stay as they are."""
+Mark = object
+"""A point in the order of a device's copies."""
+_ALIGNMENT = 64
 # torch has a type for a GPU that is full, which TorchScript loses on the way; for a machine that is full it has only
 # RuntimeError. What is left to go by is the text.
 _OUT_OF_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator", "Cannot allocate memory", "could not create a memory")
@@ -28,22 +46,45 @@ def is_out_of_memory(exc: RuntimeError) -> bool:
 class Source(ABC):
     """Brings one file's tensors into one storage, again and again."""
 
-    offsets: tuple[int, ...]
-    """Where each tensor of the file begins in the storage, in its own items."""
+    places: tuple[int, ...]
+    """Where each tensor of the file begins in the storage, in bytes."""
     bytes: int
     """Of the storage."""
+    way: str
+    """How the bytes get there, for people."""
+    marks: tuple[Mark, ...] = ()
+    """Of copies that `load` has left under way, a group of tensors each."""
 
     @abstractmethod
     def load(self) -> torch.UntypedStorage:
-        """The file's tensors; complete when this returns. Raises LoadError or OutOfMemoryError."""
+        """The file's tensors; complete once all of `marks` are reached. Raises LoadError or OutOfMemoryError."""
+
+    @property
+    def staged_bytes(self) -> int:
+        """What the content takes of the host tier while staged."""
+        return self.bytes
+
+    @property
+    def staged(self) -> bool:
+        """Whether the host tier holds the file's content."""
+        return False
+
+    def stage(self) -> None:
+        """See Model.stage."""
+        raise NotImplementedError("there is no host tier")
+
+    def unstage(self) -> None:  # noqa: B027  there is nothing to do where there is no host tier
+        """See Model.unstage."""
 
 
 class MappedFile(Source):
     """The file itself, mapped privately: nothing is read before it is used, and the page cache is used in place."""
 
+    way = "mapped"
+
     def __init__(self, file: TensorFile) -> None:
         self._file = file
-        self.offsets = tuple(tensor.begin // ITEM_BYTES[tensor.dtype] for tensor in file.tensors)
+        self.places = tuple(tensor.begin for tensor in file.tensors)
         self.bytes = file.stamp.bytes
 
     def load(self) -> torch.UntypedStorage:
@@ -56,126 +97,99 @@ class MappedFile(Source):
         return cast("torch.UntypedStorage", mapped)
 
 
-class Staging:
-    """Two buffers in page-locked memory, through which everything on its way to one GPU goes.
+class ReadFile(Source):
+    """Read into memory of its own, which goes with the storage: nothing is kept, nothing mapped from the file."""
 
-    While the GPU fetches one, the other is filled from the file. Shared by all models of an engine.
-    """
+    way = "read"
 
-    def __init__(self, device: torch.device, size: int = STAGING_BYTES) -> None:
-        self.size = size
-        self._gpu = device.type == "cuda"
-        self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=self._gpu) for _ in range(2)]
-        self._fetched = [torch.Event("cuda") if self._gpu else None for _ in range(2)]
-        self._turn = 0
-
-    @contextmanager
-    def buffer(self) -> Iterator[torch.Tensor]:
-        """The next buffer, once the GPU has fetched what it held; on leaving, a copy from it must be under way."""
-        self._turn ^= 1
-        fetched = self._fetched[self._turn]
-        if fetched is not None:
-            fetched.synchronize()
-        yield self._buffers[self._turn]
-        if fetched is not None:
-            fetched.record()
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """What goes through a staging buffer at once: adjacent in the file, in the storage with gaps for alignment."""
-
-    file_begin: int
-    begin: int
-    """Of its place in the storage."""
-    pieces: tuple[tuple[int, int], ...]
-    """From where to where in the chunk the bytes of the file go."""
-
-
-class CopiedFile(Source):
-    """Read into a device's memory, each tensor aligned for its kernels."""
-
-    def __init__(self, file: TensorFile, device: torch.device, staging: Staging) -> None:
+    def __init__(self, file: TensorFile, reader: ParallelReader) -> None:
         self._file = file
-        self._device = device
-        self._staging = staging
-        places, self.bytes = _aligned(file.tensors)
-        self.offsets = tuple(
-            place // ITEM_BYTES[tensor.dtype] for place, tensor in zip(places, file.tensors, strict=True)
-        )
-        self._chunks = tuple(_chunks(file.tensors, places, staging.size))
+        self._reader = reader
+        first = min(tensor.begin for tensor in file.tensors)
+        self._begin = first // _ALIGNMENT * _ALIGNMENT  # so that what is aligned in the file stays so
+        self.bytes = max(tensor.end for tensor in file.tensors) - self._begin
+        self.places = tuple(tensor.begin - self._begin for tensor in file.tensors)
 
     def load(self) -> torch.UntypedStorage:
-        """Read the file and copy it to the device."""
+        """Read the file."""
         self._file.check_unchanged()
-        storage = self._allocate()
-        try:
-            descriptor = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            raise LoadError(f"{self._file.path} cannot be read ({exc.strerror}): put the file back") from exc
-        try:
-            for chunk in self._chunks:
-                self._copy(descriptor, chunk, storage)
-        finally:
-            os.close(descriptor)
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()
-        return storage.untyped_storage()
-
-    def _allocate(self) -> torch.Tensor:
-        try:
-            return self._empty()
-        except OutOfMemoryError:
-            if self._device.type != "cuda":
-                raise
-            torch.cuda.empty_cache()  # what torch keeps for later may be in pieces that are too small
-            return self._empty()
-
-    def _empty(self) -> torch.Tensor:
-        try:
-            return torch.empty(self.bytes, dtype=torch.uint8, device=self._device)
-        except RuntimeError as exc:
-            if not is_out_of_memory(exc):
-                raise
-            raise OutOfMemoryError(
-                f"{self._device} has no room for the {self.bytes} bytes of {self._file.path}: unload another model"
-            ) from exc
-
-    def _copy(self, descriptor: int, chunk: _Chunk, storage: torch.Tensor) -> None:
-        with self._staging.buffer() as buffer:
-            view = memoryview(buffer.numpy())  # type: ignore[arg-type]  # numpy 1's types lack the buffer protocol
-            wanted = sum(end - begin for begin, end in chunk.pieces)
-            read = os.preadv(descriptor, [view[begin:end] for begin, end in chunk.pieces], chunk.file_begin)
-            if read != wanted:
-                raise LoadError(f"{self._file.path} ended while it was read: copy it again, or build the model again")
-            size = chunk.pieces[-1][1]
-            storage[chunk.begin : chunk.begin + size].copy_(buffer[:size], non_blocking=True)
+        memory = anonymous(self.bytes, str(self._file.path))
+        with memoryview(memory) as view:
+            self._reader.read(self._file.path, [(self._begin, view)])
+        return torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
 
 
-def _aligned(tensors: Sequence[TensorPlace]) -> tuple[tuple[int, ...], int]:
-    """Where each tensor begins in an aligned storage, and the storage's size."""
-    places, position = [], 0
-    for tensor in tensors:
-        places.append(position)
-        position += -(-(tensor.end - tensor.begin) // _ALIGNMENT) * _ALIGNMENT
-    return tuple(places), position
+class ConvertedFile(Source):
+    """A copy in a smaller type, made anew at each load from the file, which stays as it is."""
+
+    way = "converted"
+
+    def __init__(self, file: TensorFile, dtype: torch.dtype, whole: Source) -> None:
+        self._file = file
+        self._dtype = dtype
+        self._whole = whole
+        places, position = [], 0
+        for tensor in file.tensors:
+            places.append(position)
+            items = (tensor.end - tensor.begin) // ITEM_BYTES[tensor.dtype]
+            size = items * stored_dtype(tensor.dtype, dtype).itemsize
+            position += -(-size // _ALIGNMENT) * _ALIGNMENT
+        self.places = tuple(places)
+        self.bytes = max(position, _ALIGNMENT)
+
+    def load(self) -> torch.UntypedStorage:
+        """Read and convert."""
+        read = self._whole.load()
+        with room_for(self.bytes, str(self._file.path), "cpu"):
+            storage = torch.empty(self.bytes, dtype=torch.uint8).untyped_storage()
+        for tensor, begin, place in zip(self._file.tensors, self._whole.places, self.places, strict=True):
+            items = (tensor.end - tensor.begin) // ITEM_BYTES[tensor.dtype]
+            source = _typed(read, DTYPES[tensor.dtype], begin, items)
+            _typed(storage, stored_dtype(tensor.dtype, self._dtype), place, items).copy_(source)
+        return storage
 
 
-def _chunks(tensors: Sequence[TensorPlace], places: Sequence[int], size: int) -> Iterator[_Chunk]:
-    """The copies that fill the storage, each of at most `size` bytes of it; large tensors are cut."""
-    pieces: list[tuple[int, int]] = []
-    file_begin = begin = 0
-    for tensor, place in zip(tensors, places, strict=True):
-        done, length = 0, tensor.end - tensor.begin
-        while done < length:
-            room = begin + size - (place + done)
-            if pieces and (room <= 0 or len(pieces) == _MOST_PIECES):
-                yield _Chunk(file_begin, begin, tuple(pieces))
-                pieces = []
-            if not pieces:
-                file_begin, begin, room = tensor.begin + done, place + done, size
-            take = min(room, length - done)
-            pieces.append((place + done - begin, place + done - begin + take))
-            done += take
-    if pieces:
-        yield _Chunk(file_begin, begin, tuple(pieces))
+def stored_dtype(name: str, cast_to: torch.dtype | None) -> torch.dtype:
+    """The type that a tensor of the file's type `name` has on the device."""
+    return cast_to if cast_to is not None and name == CAST_FROM else DTYPES[name]
+
+
+@contextmanager
+def room_for(size: int, what: str, device: str) -> Iterator[None]:
+    """Turn torch's failure to allocate into OutOfMemoryError."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if not is_out_of_memory(exc):
+            raise
+        raise OutOfMemoryError(
+            f"{device} has no room for the {size} bytes of {what}: unload another model, or use more memory"
+        ) from exc
+
+
+def _typed(storage: torch.UntypedStorage, dtype: torch.dtype, begin: int, items: int) -> torch.Tensor:
+    return torch.empty(0, dtype=dtype).set_(storage, begin // dtype.itemsize, (items,), (1,))
+
+
+def anonymous(size: int, what: str) -> mmap.mmap:
+    """Memory of the process alone, in huge pages where the system has them: small ones cost as much as the read.
+
+    Raises OutOfMemoryError.
+    """
+    try:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as exc:
+        raise OutOfMemoryError(f"cpu has no room for the {size} bytes of {what} ({exc}): unload another model") from exc
+    with_huge_pages = getattr(mmap, "MADV_HUGEPAGE", None)
+    if with_huge_pages is not None:
+        _advise(memory, with_huge_pages)
+    return memory
+
+
+def _advise(memory: mmap.mmap, advice: int) -> None:
+    """Harmless where the kernel was built without huge pages."""
+    try:
+        memory.madvise(advice)
+    except OSError as exc:
+        if exc.errno != 22:  # EINVAL: it knows no such advice
+            raise

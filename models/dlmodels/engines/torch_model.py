@@ -1,31 +1,99 @@
 """What every torch model does with a batch, wherever its weights came from."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dlmodels.engines.base import Batch, Model
+from dlmodels.engines.base import Batch, Model, Temperature
+from dlmodels.engines.graph_model import are_probabilities, trial_pictures
 from dlmodels.engines.torch_device import TorchDevice
+from dlmodels.engines.torch_graphs import ReplayedForwards
 from dlmodels.engines.torch_memory import is_out_of_memory
-from dlmodels.errors import ForwardError, OutOfMemoryError
+from dlmodels.engines.torch_precision import precision
+from dlmodels.engines.torch_settings import TorchSettings
+from dlmodels.engines.torch_weights import Carrier
+from dlmodels.errors import ForwardError, LoadError, OutOfMemoryError, SettingError
 from dlmodels.repository import ModelSpec
+from dlmodels.settings import parse_settings
 
 
 class TorchModel(Model):
-    """A classifier on one device."""
+    """A classifier on one device, whose skeleton lives as long as this object; the weights only while loaded.
+
+    Subclasses make the skeleton and set `_weights`; where the file carries its own graph, they end with `try_out`.
+    """
+
+    least_images = 1
+    """The smallest batch that the network takes; smaller ones are filled up."""
+    _weights: Carrier
 
     def __init__(self, spec: ModelSpec, device: TorchDevice) -> None:
         super().__init__(spec)
         self._device = device
-        # On CPUs this layout is the faster one for nearly every network (SqueezeNet: half the time). The filters of our
-        # own files lie in it too; ResNet-18 takes 1.7 times as long where they do not.
-        self._layout = torch.channels_last if device.is_cpu else torch.contiguous_format
+        self._asked = parse_settings(spec.parameters, TorchSettings, f"model {spec.name!r}")
+        self._precision = precision(self._asked.datatype, device.torch, spec.name)
+        if device.is_cpu and self._asked.cuda_graphs:
+            raise SettingError(f"model {spec.name!r}: cuda_graphs is for GPUs, and this is a CPU: leave it out")
+        with_graphs = not device.is_cpu and self._asked.cuda_graphs is not False
+        self._graphs = ReplayedForwards(device.recorder) if with_graphs else None
+        self._gives_probabilities = False
+        # The filters of our own files lie in this layout, and nearly every network is faster in it (SqueezeNet on a CPU
+        # takes half the time, ResNet-18 1.7 times as long where only the filters do not).
+        self._layout = torch.channels_last
 
-    @abstractmethod
-    def _forward(self, images: torch.Tensor) -> object:
-        """The network's output for (n, channels, height, width) on the device. Raises ForwardError if not loaded."""
+    @property
+    def reload_tiers(self) -> tuple[Temperature, ...]:  # type: ignore[override]  # known once the weights are looked at
+        """With "host" in it on GPUs, where the engine was given memory for it."""
+        return ("host", "disk") if self._weights.has_host_tier else ("disk",)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the mapped file, or of its copy on the device in the type that is computed in."""
+        return self._weights.bytes
+
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes of the host tier's pages that they take."""
+        return self._weights.staged_bytes
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Read back from torch and from the model."""
+        return {
+            "datatype": self._precision.name,
+            "threads": torch.get_num_threads(),
+            "layout": str(self._layout).removeprefix("torch."),
+            "weights": self._weights.way,
+            "compile": self._asked.compile,
+            "cuda_graphs": self._graphs is not None and self._graphs.works,
+        }
+
+    @property
+    def staged(self) -> bool:
+        """Whether the host tier holds the weights."""
+        return self._weights.staged
+
+    def stage(self) -> None:
+        """Read the file into the host tier. Raises LoadError or OutOfMemoryError."""
+        self._weights.stage()
+
+    def unstage(self) -> None:
+        """Give the host tier's pages back."""
+        self._weights.unstage()
+
+    def load(self) -> None:
+        """Point every parameter at its content."""
+        with self._device.turn:
+            self._weights.load()
+
+    def unload(self) -> None:
+        """Point every parameter at nothing, and forget what was recorded with their addresses."""
+        if self._graphs is not None:
+            self._graphs.drop()
+        self._weights.unload()
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """Probabilities, float32 (n, classes), on the host."""
@@ -33,11 +101,13 @@ class TorchModel(Model):
             raise ForwardError(
                 f"model {self.spec.name!r} takes float32 (n, channels, height, width) with n of 1 or more"
             )
-        if not batch.flags.writeable:
-            batch = batch.copy()  # torch warns of tensors over memory that it may not write
+        if self.most_images is not None and len(batch) > self.most_images:
+            raise ForwardError(f"{self.spec.name!r} takes at most {self.most_images} images at once, not {len(batch)}")
+        if not self._weights.loaded:
+            raise ForwardError(f"{self.spec.name!r} is not loaded: load it before it runs")
         try:
-            with torch.inference_mode(), self._device.current():
-                answer = self._probabilities(torch.from_numpy(batch))
+            with self._device.turn, torch.inference_mode(), self._device.current(), self._precision.computing():
+                answer = self._answer(batch)
         except (RuntimeError, ValueError) as exc:
             if isinstance(exc, RuntimeError) and is_out_of_memory(exc):
                 self._device.release_cached()
@@ -51,11 +121,47 @@ class TorchModel(Model):
             raise ForwardError(f"{self.spec.name!r} answered with numbers that are not finite: check weights and input")
         return answer
 
-    def _probabilities(self, images: torch.Tensor) -> NDArray[np.float32]:
-        images = images.to(self._device.torch, memory_format=self._layout, non_blocking=True)
-        scores = self._scores(self._forward(images), len(images)).float()
-        answer: NDArray[np.float32] = (scores.sigmoid() if self.spec.multi_label else scores.softmax(1)).cpu().numpy()
+    def try_out(self) -> None:
+        """Load once and run noise, since nothing else tells what the file is. Raises LoadError or OutOfMemoryError."""
+        self.load()
+        self._gives_probabilities = True
+        try:
+            rows = np.concatenate([self.run(noise) for noise in trial_pictures(self.spec)])
+        except ForwardError as exc:
+            raise LoadError(
+                f"{self.spec.folder}/{self.spec.weights} does not work as {self.spec.name!r} is described: {exc}"
+            ) from exc
+        finally:
+            self.unload()
+        self._gives_probabilities = are_probabilities(rows, self.spec)
+
+    @abstractmethod
+    def _forward(self, images: torch.Tensor) -> object:
+        """The network's output for (n, channels, height, width) on the device."""
+
+    def _answer(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        count = len(batch)
+        if count < self.least_images:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], self.least_images - count, axis=0)])
+        elif not batch.flags.writeable:
+            batch = batch.copy()  # torch warns of tensors over memory that it may not write
+        images = torch.from_numpy(batch).to(
+            self._device.torch, self._precision.dtype, memory_format=self._layout, non_blocking=True
+        )
+        if self._graphs is None:
+            found = self._compute(images)
+        else:
+            found = self._graphs.run(self._compute, images, settled=self._weights.settled)
+        answer: NDArray[np.float32] = found[:count].cpu().numpy()
         return answer
+
+    def _compute(self, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities, float32 (n, classes), on the device."""
+        output = self._weights.through(lambda: self._forward(images))
+        scores = self._scores(output, len(images)).float()
+        if self._gives_probabilities:
+            return scores
+        return scores.sigmoid() if self.spec.multi_label else scores.softmax(1)
 
     def _scores(self, output: object, count: int) -> torch.Tensor:
         """The one tensor of class scores, (count, classes), in what a network returned."""

@@ -1,24 +1,18 @@
-"""Making a model folder of a zoo network: weights.safetensors, corresp.txt, model.toml."""
+"""Making the model folder of a zoo network: the files of its framework, and model.toml."""
 
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import safetensors.numpy
-import torchvision
-
-from dlmodels.engines.safetensors_file import CHANNELS_LAST, FILTER_DIMENSIONS
 from dlmodels.errors import BuildError
-from dlmodels.labels import write_labels
 from dlmodels.repository import ModelSpec, check_absent, read_model, write_model
-from dlmodels.zoo.catalog import CLASSES, Network, find
-from dlmodels.zoo.pretrained import Fetch, download, pretrained_weights
-from dlmodels.zoo.random_weights import random_weights
+from dlmodels.zoo.catalog import find
+from dlmodels.zoo.network import Network
 
-WEIGHTS_FILE = "weights.safetensors"
-LABELS_FILE = "corresp.txt"
+if TYPE_CHECKING:
+    from dlmodels.zoo.pretrained import Fetch
 
 
 def build(
@@ -29,21 +23,24 @@ def build(
     pretrained: bool = False,
     force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
-    fetch: Fetch = download,
+    fetch: "Fetch | None" = None,
 ) -> ModelSpec:
     """Build the folder `repository`/`name`; it appears only when it is complete. `progress` gets a line for each step.
 
-    Raises UnknownArchitectureError, or BuildError: the folder exists (and no `force`), cannot be written, or there are no
-    trained weights to be had.
+    `fetch` brings trained weights (by default, over the network). Raises UnknownArchitectureError, EngineUnavailableError (the
+    network's framework is not installed), or BuildError: the folder exists (and no `force`), cannot be written, or there are
+    no trained weights to be had.
     """
     network = find(name)
     folder = repository.absolute() / name
+    if pretrained:
+        check_trained(network)
     if not force:
         check_absent(folder)
     unfinished = folder.with_name(f".{name}.{os.getpid()}")  # hidden: no scan takes it for a model
     try:
         unfinished.mkdir(parents=True)
-        _write(network, unfinished, seed, pretrained, progress, fetch)
+        write_model(unfinished, _files(network, unfinished, seed, pretrained, progress, fetch))
         _replace(folder, unfinished)
     except OSError as exc:
         raise BuildError(f"{folder} cannot be written ({exc}): choose another --repository, or free space") from exc
@@ -52,36 +49,32 @@ def build(
     return read_model(folder)
 
 
-def _write(
-    network: Network, folder: Path, seed: int, pretrained: bool, progress: Callable[[str], None], fetch: Fetch
-) -> None:
-    if pretrained:
-        progress(f"{network.name}: reading torchvision's trained weights")
-        weights = pretrained_weights(network.name, fetch=fetch)
-    else:
+def check_trained(network: Network) -> None:
+    """Raises BuildError where nobody offers trained weights that fit."""
+    if not network.trained:
+        raise BuildError(
+            f"there are no trained weights of {network.name} to be fetched: leave out --pretrained for random ones,"
+            " or take a network of torchvision (`dlmodels list`)"
+        )
+
+
+def _files(
+    network: Network,
+    folder: Path,
+    seed: int,
+    pretrained: bool,
+    progress: Callable[[str], None],
+    fetch: "Fetch | None",
+) -> ModelSpec:
+    # Only the framework that is needed is imported: each takes seconds.
+    if network.source == "gluon":
+        from dlmodels.zoo.gluon import build_gluon  # noqa: PLC0415  see above
+
         progress(f"{network.name}: drawing {network.parameters / 1e6:.1f} million random weights, seed {seed}")
-        weights = random_weights(network.name, seed)
-    progress(f"{network.name}: writing {network.bytes / 1e6:.0f} MB")
-    # Filters as the convolutions want them: they are used where they lie in the file, never rearranged at a load.
-    arranged = {
-        key: np.ascontiguousarray(tensor.transpose(0, 2, 3, 1)) if tensor.ndim == FILTER_DIMENSIONS else tensor
-        for key, tensor in weights.items()
-    }
-    safetensors.numpy.save_file(arranged, folder / WEIGHTS_FILE, metadata={"layout": CHANNELS_LAST})
-    categories = torchvision.models.get_model_weights(network.name)["IMAGENET1K_V1"].meta["categories"]
-    write_labels(folder / LABELS_FILE, categories)
-    write_model(
-        folder,
-        ModelSpec(
-            name=network.name,
-            engine="torch",
-            architecture=network.name,
-            weights=WEIGHTS_FILE,
-            classes=CLASSES,
-            input=network.input,
-            labels=LABELS_FILE,
-        ),
-    )
+        return build_gluon(network, folder, seed)
+    from dlmodels.zoo.torch_folder import build_torch  # noqa: PLC0415  see above
+
+    return build_torch(network, folder, seed, pretrained=pretrained, progress=progress, fetch=fetch)
 
 
 def _replace(folder: Path, finished: Path) -> None:

@@ -37,8 +37,9 @@ class Checkpoint:
 
 
 def checkpoint(architecture: str) -> Checkpoint:
-    """Of the IMAGENET1K_V1 weights. Raises UnknownArchitectureError."""
-    url: str = torchvision.models.get_model_weights(find(architecture).name)["IMAGENET1K_V1"].url
+    """Of the weights that the catalog names (`Network.trained`). Raises UnknownArchitectureError."""
+    network = find(architecture)
+    url: str = torchvision.models.get_model_weights(network.name)[network.trained].url
     name = Path(urllib.parse.urlparse(url).path).name
     found = _HASH.search(name)
     return Checkpoint(url, Path(torch.hub.get_dir()) / "checkpoints" / name, found[1] if found else "")

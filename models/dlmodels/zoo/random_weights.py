@@ -7,76 +7,111 @@ from one forward of noise. These are powers of two, so that the rounding of a ma
 and equal seeds give equal files.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import SqueezeExcitation
 
 from dlmodels.zoo.catalog import CLASSES, find
-from dlmodels.zoo.skeleton import skeleton
+from dlmodels.zoo.draws import BRANCH_SCALE, SCORE_DEVIATION, draw_filters, draw_noise, power_of_two
+from dlmodels.zoo.skeleton import unfilled
 
-_SCORE_DEVIATION = 3.0  # the most probable of 1000 classes then gets some percent
-_NOISE_CELL = 28  # pixels; large enough to survive pooling, as a picture's objects do
-_NOISE_IMAGES = 2
+_BENT_DEVIATION = 8.0
+"""Of what flows into SiLU and hard swish. At 1, where they bend, faint pictures fade out from layer to layer."""
+_GATE_SCALE = 0.125
+"""Of a squeeze-and-excitation's last layer. At 1 its gates multiply the differences between pictures from block to block."""
+
+_DRAWN, _ONES, _KEPT = "drawn", "ones", "kept"
+_OTHER_PARAMETERS = MappingProxyType(
+    {
+        "pos_embedding": _DRAWN,
+        "relative_position_bias_table": _DRAWN,
+        "class_token": _KEPT,  # zeros: the positions alone tell it from the picture's tokens
+        "logit_scale": _KEPT,
+        "layer_scale": _ONES,  # begins at 1e-6, where blocks would not count; training brings it to about 0.1 to 1
+    }
+)
+"""Parameters that belong to no layer of torch's own, by name: what becomes of them."""
 
 
 def random_weights(architecture: str, seed: int, classes: int = CLASSES) -> dict[str, NDArray[np.generic]]:
-    """The state dict of a network. Raises UnknownArchitectureError."""
-    side = find(architecture).side
+    """The state dict of a network of torch. Raises UnknownArchitectureError."""
+    spec = find(architecture).input
     random = np.random.Generator(np.random.PCG64(seed))
-    module = skeleton(architecture, classes).to_empty(device="cpu")
+    module = unfilled(architecture, classes)
     with torch.inference_mode():
+        _allocate(module)
         last = _fill(module, random)
         with _adapting_statistics(module):
-            scores = module(_noise(side, random))
-        last.weight.mul_(_power_of_two(_SCORE_DEVIATION / float(scores.double().std())))
+            scores = module(torch.from_numpy(draw_noise(spec, random)))
+        last.weight.mul_(power_of_two(SCORE_DEVIATION / float(scores.double().std())))
     return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
 
 
-def _fill(module: torch.nn.Module, random: np.random.Generator) -> torch.nn.Conv2d | torch.nn.Linear:
-    """Give every parameter and buffer a content; returns the last layer with weights."""
+def _allocate(module: nn.Module) -> None:
+    """Give every parameter that is on the meta device its memory."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if parameter.is_meta:
+                setattr(part, name, nn.Parameter(torch.empty(parameter.shape), requires_grad=False))
+
+
+def _fill(module: nn.Module, random: np.random.Generator) -> nn.Conv2d | nn.Linear:
+    """Give every parameter its content; returns the last layer with weights."""
     last = None
     for part in module.modules():
-        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+        if isinstance(part, nn.Conv2d | nn.Linear):
             last = part
-            part.weight.copy_(torch.from_numpy(_filters(tuple(part.weight.shape), random)))
-            if part.bias is not None:
-                part.bias.zero_()
-        elif isinstance(part, torch.nn.BatchNorm2d):
+            _fill_layer(part.weight, part.bias, random)
+        elif isinstance(part, nn.MultiheadAttention):
+            _fill_layer(part.in_proj_weight, part.in_proj_bias, random)
+        elif isinstance(part, nn.BatchNorm2d | nn.LayerNorm):
             part.reset_parameters()  # weight 1, bias 0, mean 0, variance 1
-        elif next(part.parameters(recurse=False), None) is not None:
-            raise TypeError(f"no rule for the parameters of {type(part).__name__}")
+        else:
+            _fill_others(part, random)
+    for part in module.modules():
+        if isinstance(part, SqueezeExcitation):
+            part.fc2.weight.mul_(_GATE_SCALE)
+        elif isinstance(part, BasicBlock):
+            part.bn2.weight.mul_(BRANCH_SCALE)
+        elif isinstance(part, Bottleneck):
+            part.bn3.weight.mul_(BRANCH_SCALE)
     if last is None:
         raise TypeError("a network without convolutions and linear layers")
     return last
 
 
-def _filters(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
-    """Uniform with variance 2 / inputs (He et al. 2015), the mean of each filter taken away."""
-    inputs = math.prod(shape[1:])
-    weights = random.random(math.prod(shape), dtype=np.float32).reshape(shape[0], inputs)
-    weights -= weights.mean(axis=1, keepdims=True) if inputs > 1 else np.float32(0.5)
-    weights *= np.float32(2 * math.sqrt(6 / inputs))
-    return weights.reshape(shape)
+def _fill_layer(weight: torch.Tensor, bias: torch.Tensor | None, random: np.random.Generator) -> None:
+    weight.copy_(torch.from_numpy(draw_filters(tuple(weight.shape), random)))
+    if bias is not None:
+        bias.zero_()
 
 
-def _noise(side: int, random: np.random.Generator) -> torch.Tensor:
-    """Pictures of grey and coloured squares, normalized like any picture."""
-    cells = -(-side // _NOISE_CELL)
-    squares = random.standard_normal((_NOISE_IMAGES, 3, cells, cells), dtype=np.float32)
-    return torch.from_numpy(squares.repeat(_NOISE_CELL, 2).repeat(_NOISE_CELL, 3)[:, :, :side, :side].copy())
+def _fill_others(part: nn.Module, random: np.random.Generator) -> None:
+    for name, parameter in part.named_parameters(recurse=False):
+        rule = _OTHER_PARAMETERS.get(name)
+        if rule is None:
+            raise TypeError(f"no rule for the parameter {name} of {type(part).__name__}")
+        if rule == _DRAWN:
+            parameter.copy_(torch.from_numpy(random.random(tuple(parameter.shape), dtype=np.float32) - np.float32(0.5)))
+        elif rule == _ONES:
+            parameter.fill_(1.0)
 
 
 @contextmanager
-def _adapting_statistics(module: torch.nn.Module) -> Iterator[None]:
-    """Within it, each normalization takes the variance of what first flows into it."""
+def _adapting_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it, each batch normalization takes the variance of what first flows into it."""
+    wanted = _BENT_DEVIATION if any(isinstance(part, nn.SiLU | nn.Hardswish) for part in module.modules()) else 1.0
 
-    def adapt(part: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if isinstance(part, torch.nn.BatchNorm2d) and part.running_var is not None:
-            part.running_var.fill_(_power_of_two(float(inputs[0].double().std())) ** 2)
+    def adapt(part: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(part, nn.BatchNorm2d) and part.running_var is not None:
+            part.running_var.fill_((power_of_two(float(inputs[0].double().std())) / wanted) ** 2)
 
     hooks = [part.register_forward_pre_hook(adapt) for part in module.modules()]
     try:
@@ -84,8 +119,3 @@ def _adapting_statistics(module: torch.nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _power_of_two(value: float) -> float:
-    """The nearest one, by ratio."""
-    return 2.0 ** round(math.log2(value))

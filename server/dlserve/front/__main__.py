@@ -30,6 +30,7 @@ from dlserve.front.fetch import Fetcher
 from dlserve.front.link import Link
 from dlserve.front.metrics import Metrics
 from dlserve.front.pool import PoolEvents, WorkerPool
+from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Registry, from_folder
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class FrontEnd:
             failed=lambda index, why: report(Event("worker-failed", why, index)),
             moved=lambda *moved: metrics.moved(*moved),  # noqa: PLW0108  metrics are made after the pool
         )
-        self.pool = WorkerPool(len(config.workers), registry, config.preload, events)
+        self.pool = WorkerPool(len(config.workers), registry, (*config.preload, *config.pinned), events)
+        prefetcher = Prefetcher(self.pool)
         self.dispatcher = Dispatcher(
             self.pool,
             policy(config.balance, config.seed),
@@ -76,12 +78,14 @@ class FrontEnd:
             worker_timeout_s=config.worker_timeout_s,
             wait_s=config.start_timeout_s,
             stuck=lambda index, why: report(Event("stuck", why, index)),
+            prefetcher=prefetcher if config.prefetch and config.balance == "predicted" else None,
         )
         on_gpus = {worker.device for worker in config.workers} - {"cpu"}
         metrics = Metrics(
             self.pool.workers,
             registry,
             self.dispatcher.counts,
+            prefetcher,
             lambda: hardware.gpus(config.visible_gpus) if on_gpus else (),
         )
         self.fetcher = Fetcher(config.allow_urls)
@@ -99,6 +103,10 @@ class FrontEnd:
         return {
             "max_batch": config.max_batch,
             "balance": config.balance,
+            "prefetch": config.prefetch and config.balance == "predicted",
+            "eviction": config.eviction,
+            "pinned": config.pinned,
+            "drop_page_cache": config.drop_page_cache,
             "queue": config.limits.queue,
             "threads_per_worker": [worker.threads for worker in config.workers],
         }

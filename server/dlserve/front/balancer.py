@@ -7,14 +7,15 @@ so each policy simply looks at all of them.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from dlmodels.engines.base import Temperature
 
 EXPECTED = "expected"
 FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
-FIRST_GUESS_BYTES_PER_S = 1e9
-"""Load bandwidth before the first load was seen."""
+FIRST_GUESS_BYTES_PER_S: MappingProxyType[Temperature, float] = MappingProxyType({"disk": 1e9, "host": 1e10})
+"""Load bandwidth before the first load from that tier was seen."""
 _KEEP = 0.8
 """Weight of the past in each moving average."""
 
@@ -30,6 +31,14 @@ class WorkerView:
     """Predicted seconds of those calls."""
     resident: dict[int, str] = field(default_factory=dict)
     """Service -> "warm", or EXPECTED where a call that is on its way will load it."""
+    staged: set[int] = field(default_factory=set)
+    """Services whose weights are in its host tier."""
+    free_bytes: int = 0
+    """Of its budget on the device."""
+    prefetching: set[int] = field(default_factory=set)
+    """Services that it was hinted to load, and has not answered about."""
+    prefetched: set[int] = field(default_factory=set)
+    """Services that it has loaded for a hint, and no request has used since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +51,28 @@ class Request:
     forward_s: float
     """Expected for all its images."""
     load_s: float
-    """Expected where the model is not resident."""
+    """Expected from disk."""
+    host_load_s: float = 0.0
+    """Expected from the host tier."""
 
 
 Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
 
 
 def cost_s(request: Request, worker: WorkerView) -> float:
-    """What the request would add to the worker: its forward, and a load where the weights are not on the device."""
-    cold = request.cache not in (None, "warm") or request.service not in worker.resident
-    return request.forward_s + (request.load_s if cold else 0.0)
+    """What the request would add to the worker: its forward, and a load from the tier where it will find the weights."""
+    return request.forward_s + load_s_on(request, worker)
+
+
+def load_s_on(request: Request, worker: WorkerView) -> float:
+    """What the request's load would take on the worker; 0 where the weights are on the device."""
+    if request.cache == "disk":
+        return request.load_s
+    if request.cache == "host":
+        return request.host_load_s
+    if request.service in worker.resident:
+        return 0.0
+    return request.host_load_s if request.service in worker.staged else request.load_s
 
 
 class Predicted:
@@ -140,23 +161,25 @@ class Expectation:
 
     weights_bytes: int = 0
     forward_per_image_s: float | None = None
-    load_s: float | None = None
+    load_s: dict[Temperature, float] = field(default_factory=dict)
+    """By where the weights were."""
 
     def forward_s(self, images: int) -> float:
         """Expected forward of a call with so many images."""
         return images * (FIRST_GUESS_FORWARD_S if self.forward_per_image_s is None else self.forward_per_image_s)
 
-    def expected_load_s(self) -> float:
-        """Expected load; from the bytes before one was seen."""
-        return self.weights_bytes / FIRST_GUESS_BYTES_PER_S if self.load_s is None else self.load_s
+    def expected_load_s(self, source: Temperature = "disk") -> float:
+        """Expected load from a tier; from the bytes before one was seen."""
+        known = self.load_s.get(source)
+        return self.weights_bytes / FIRST_GUESS_BYTES_PER_S[source] if known is None else known
 
     def learn_forward(self, forward_s: float, batch_size: int) -> None:
         """A batch of `batch_size` images took `forward_s`."""
         self.forward_per_image_s = _mean(self.forward_per_image_s, forward_s / max(1, batch_size))
 
-    def learn_load(self, load_s: float) -> None:
-        """A load took `load_s`."""
-        self.load_s = _mean(self.load_s, load_s)
+    def learn_load(self, load_s: float, source: Temperature = "disk") -> None:
+        """A load from that tier took `load_s`."""
+        self.load_s[source] = _mean(self.load_s.get(source), load_s)
 
 
 def _mean(old: float | None, new: float) -> float:

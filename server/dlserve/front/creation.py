@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 from dlmodels import repository
-from dlmodels.engines import canonical_engine
+from dlmodels.engines import canonical_engine, engine_type, known_engines
 from dlmodels.errors import ModelError, UnknownEngineError
 from dlmodels.repository import ModelSpec
 
@@ -29,11 +29,11 @@ from dlserve.front.parameters import Output, section
 from dlserve.front.pool import WorkerPool
 from dlserve.front.services import Registry, Service
 
-_NOT_BUILT = ("caffe", "caffe2", "tf", "tensorflow", "tensorrt", "ncnn", "mxnet", "onnxruntime", "openvino", "opencv")
+_NOT_BUILT = ("caffe2", "tf", "tensorflow", "ncnn", "dlib", "xgboost", "tsne")
 """Backends that exist elsewhere, and that this version has no engine for: 1006 in place of 1000, as DeepDetect's removed ones."""
 _SERVER_KEYS = frozenset(
     {
-        "gpu", "gpuid", "nclasses", "template", "datatype", "net", "maxBatchSize", "maxWorkspaceSize", "readEngine", "writeEngine",
+        "gpu", "gpuid", "nclasses", "template", "net", "maxBatchSize", "maxWorkspaceSize", "readEngine", "writeEngine",
         "dla", "multi_label", "concurrent_predict", "from_repository", "cache", "worker",
     }
 )  # fmt: skip
@@ -68,7 +68,9 @@ class Creator:
                 raise
             if prepared.failure is not None:
                 self._pool.forget(service)
-                raise (RequestError if prepared.failure in ("request", "input") else InternalError)(prepared.error)
+                raise (RequestError if prepared.failure in ("request", "input", "model") else InternalError)(
+                    prepared.error
+                )
             service.expectation.weights_bytes = prepared.weights_bytes
             self._registry.add(service)
             self._pool.settled(service)
@@ -85,10 +87,15 @@ class Creator:
         model = section(given, "model")
         engine = _engine(mllib)
         self._check_task(given, asked_input)
-        parameters.check_datatype(asked_mllib)
+        settings = engine_settings(engine, asked_mllib)
         self._check_gpu(asked_mllib)
         spec = self._spec(name, engine, model, asked_mllib)
-        spec = msgspec.structs.replace(spec, name=name, input=parameters.input_spec(spec.input, asked_input))
+        spec = msgspec.structs.replace(
+            spec,
+            name=name,
+            input=parameters.input_spec(spec.input, asked_input),
+            parameters={**spec.parameters, **settings},
+        )
         output = parameters.output(section(asked, "output"), Output())
         description = given.get("description", "")
         try:
@@ -97,7 +104,7 @@ class Creator:
                 output=output,
                 description=description if isinstance(description, str) else "",
                 mllib=mllib,
-                created_with={key: value for key, value in asked_mllib.items() if key in _SERVER_KEYS},
+                created_with={key: value for key, value in asked_mllib.items() if key in _SERVER_KEYS} | settings,
             )
         except ModelError as exc:
             raise RequestError(str(exc)) from exc
@@ -124,8 +131,7 @@ class Creator:
             raise RequestError(f"parameters.mllib.nclasses must be a number of classes, not {classes!r:.80}")
         multi_label = asked.get("multi_label") is True
         if engine == "simulated":
-            settings = {key: value for key, value in asked.items() if key not in _SERVER_KEYS}
-            return ModelSpec(name, engine, classes=classes or 1000, multi_label=multi_label, parameters=settings)
+            return ModelSpec(name, engine, classes=classes or 1000, multi_label=multi_label)
         if not model:
             raise FieldError('a service needs "model": {"repository": the folder of the model}')
         folder = self._folder(model.get("repository"))
@@ -133,11 +139,9 @@ class Creator:
         if not isinstance(template, str):
             raise RequestError(f"parameters.mllib.template must be the name of a network, not {template!r:.80}")
         try:
-            spec = repository.read_model(folder, classes=classes, architecture=template)
+            spec = repository.read_model(folder, engine=engine, classes=classes, architecture=template)
         except ModelError as exc:
             raise RequestError(str(exc)) from exc
-        if spec.engine != engine:
-            raise RequestError(f"the model in {folder} is for mllib {spec.engine}, not {engine}: change mllib")
         return msgspec.structs.replace(spec, multi_label=multi_label or spec.multi_label)
 
     def _folder(self, given: Any) -> Path:
@@ -191,6 +195,29 @@ def _check_name(name: str) -> None:
         raise FieldError(
             f"service name {name!r:.80}: use letters, digits, '.', '_' and '-', at most 128, beginning with a letter or digit"
         )
+
+
+def engine_settings(engine: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Of parameters.mllib, the engine's own settings, which it checks itself when it prepares the model.
+
+    Unknown keys are ignored, as in DeepDetect. Raises RequestError for a key that only another engine honours.
+    """
+    own = engine_type(engine).settings_type.__struct_fields__
+    settings = {key: value for key, value in asked.items() if key in own}
+    if engine == "simulated":  # no client of DeepDetect knows it: what is misspelt is an error
+        settings = {key: value for key, value in asked.items() if key not in _SERVER_KEYS | {"datatype"}}
+    for key in asked.keys() - settings.keys() - _SERVER_KEYS - {"datatype"}:
+        honoured_by = [name for name in known_engines() if key in engine_type(name).settings_type.__struct_fields__]
+        if honoured_by:
+            raise RequestError(
+                f"parameters.mllib.{key} is a setting of mllib {' and '.join(honoured_by)}, which {engine} would ignore:"
+                f" leave it out; {engine} has {', '.join(own) or 'no settings'}"
+            )
+    if "datatype" in settings:
+        settings["datatype"] = parameters.datatype_of(asked)
+    else:
+        parameters.check_datatype(asked)
+    return settings
 
 
 def _engine(mllib: str) -> str:

@@ -14,6 +14,7 @@ from dlserve.front.balancer import EXPECTED, Policy, Request, WorkerView, cost_s
 from dlserve.front.link import Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.pool import WorkerPool
+from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Service
 from dlserve.messages import Cancel, Failure, FailureKind, Item, Job, Reply
 
@@ -30,6 +31,7 @@ sleeps: to be woken would cost about as much as the call."""
 _FAILURES: dict[FailureKind, type[ApiError]] = {
     "input": InputError,
     "request": RequestError,
+    "model": InternalError,
     "internal": InternalError,
     "memory": InternalError,
 }
@@ -97,8 +99,12 @@ class Dispatcher:
         worker_timeout_s: float,
         wait_s: float,
         stuck: Callable[[int, str], None],
+        prefetcher: Prefetcher | None = None,
     ) -> None:
-        """`queue`: calls per worker. `wait_s`: how long a call waits while no worker is up. `stuck`: told of hung workers."""
+        """`queue`: calls per worker. `wait_s`: how long a call waits while no worker is up. `stuck`: told of hung workers.
+
+        `prefetcher`: told of calls that wait for their model behind others; None: nothing is loaded before it is asked for.
+        """
         self.counts = Counts()
         self._pool = pool
         self._policy = policy
@@ -106,6 +112,7 @@ class Dispatcher:
         self._worker_timeout_s = worker_timeout_s
         self._wait_s = wait_s
         self._stuck = stuck
+        self._prefetcher = prefetcher
         self._flights: set[_Flight] = set()
         self._waiting = 0
         """Calls for which no worker is up."""
@@ -124,7 +131,7 @@ class Dispatcher:
                 )
                 self.counts.retries += attempt + 1 < ATTEMPTS
                 continue
-            return self._conclude(call, view.index, reply, sent)
+            return self._conclude(call, view, reply, sent)
         raise NoWorkerError(
             f"{ATTEMPTS} workers died while running this call; if it happens again, its input or model is the cause: "
             "see the server's log"
@@ -134,7 +141,12 @@ class Dispatcher:
         expected = call.service.expectation
         images = len(call.items)
         request = Request(
-            call.service.number, images, call.execution.cache, expected.forward_s(images), expected.expected_load_s()
+            call.service.number,
+            images,
+            call.execution.cache,
+            expected.forward_s(images),
+            expected.expected_load_s(),
+            expected.expected_load_s("host"),
         )
         pinned = call.execution.worker
         deadline = None
@@ -150,7 +162,10 @@ class Dispatcher:
             position = 0 if views[0].in_flight < self._queue else None
         if position is None:
             raise self._full(min(view.work_s for view in views))
-        return views[position], request
+        chosen = views[position]
+        if self._prefetcher is not None and pinned is None and chosen.in_flight and request.service in chosen.resident:
+            self._prefetcher.consider(call.service, request)
+        return chosen, request
 
     async def _wait_for_a_worker(self, call: PredictCall, timeout_s: float) -> None:
         """Wait, among a bounded number, until a worker comes or goes. Raises ClientLeftError if the client does."""
@@ -227,12 +242,12 @@ class Dispatcher:
         self.counts.cancelled += 1
         return ClientLeftError()
 
-    def _conclude(self, call: PredictCall, worker: int, reply: Reply, sent: float) -> Outcome:
+    def _conclude(self, call: PredictCall, view: WorkerView, reply: Reply, sent: float) -> Outcome:
         now = perf_counter()
         stages = reply.stages
         call.service.expectation.learn_forward(stages.forward, reply.batch_size)
-        if stages.load:
-            call.service.expectation.learn_load(stages.load)
+        if view.prefetched and self._prefetcher is not None:
+            self._prefetcher.answered(call.service, view)
         wire_s = (stages.received - sent) + (now - stages.replied)
         timing = dict(
             zip(
@@ -241,7 +256,7 @@ class Dispatcher:
                 strict=True,
             )
         )
-        return Outcome(reply, worker, timing, now - call.began)
+        return Outcome(reply, view.index, timing, now - call.began)
 
     # ---- looking after long calls
 

@@ -11,6 +11,7 @@ import msgspec
 from dlserve.messages import (
     HEADER,
     MAX_META_BYTES,
+    Described,
     Evicted,
     Failure,
     Hello,
@@ -42,7 +43,10 @@ class LinkOwner(Protocol):
         """The connection ended; every open question has been failed."""
 
     def moved(self, link: "Link", event: Loaded | Evicted) -> None:
-        """A model came onto the worker's device or left it."""
+        """A model came into one of the worker's tiers or left it."""
+
+    def described(self, link: "Link", facts: Described) -> None:
+        """The worker has built a service's skeleton."""
 
 
 class Link(asyncio.Protocol):
@@ -100,6 +104,8 @@ class Link(asyncio.Protocol):
                     future.set_result(message)
             case Loaded() | Evicted():
                 self._owner.moved(self, message)
+            case Described():
+                self._owner.described(self, message)
             case Hello():
                 self.hello = message
                 self._owner.joined(self, message)

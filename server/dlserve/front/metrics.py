@@ -16,6 +16,7 @@ from prometheus_client.utils import floatToGoString
 from dlserve import hardware
 from dlserve.front.dispatch import STAGES, Counts, Outcome
 from dlserve.front.pool import Worker
+from dlserve.front.prefetching import OUTCOMES, Prefetcher
 from dlserve.front.services import Registry, Service
 from dlserve.messages import Evicted, Loaded
 
@@ -72,16 +73,19 @@ class Metrics(Collector):
         workers: Sequence[Worker],
         registry: Registry,
         counts: Counts,
+        prefetcher: Prefetcher,
         gpus: Callable[[], tuple[hardware.Gpu, ...]],
     ) -> None:
         self._workers = workers
         self._services = registry
         self._counts = counts
+        self._prefetcher = prefetcher
         self._gpus = gpus
         self._served: dict[str, _Served] = defaultdict(_Served)
         self._busy_s: dict[int, float] = defaultdict(float)
         self._loads: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0])
-        self._evictions: dict[tuple[str, str, str], int] = defaultdict(int)
+        self._stagings: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0])
+        self._evictions: dict[tuple[str, str, str, str], int] = defaultdict(int)
         self._rejected: dict[str, int] = defaultdict(int)
         self._exposition = CollectorRegistry()
         self._exposition.register(self)
@@ -112,12 +116,15 @@ class Metrics(Collector):
         self._rejected[reason] += 1
 
     def moved(self, worker: int, service: Service | None, event: Loaded | Evicted) -> None:
-        """Weights came onto a worker's device or left it."""
+        """Weights came into a worker's tier or left it."""
         name = service.name if service else "(deleted)"
         if isinstance(event, Evicted):
-            self._evictions[str(worker), name, event.reason] += 1
+            self._evictions[str(worker), name, event.reason, event.tier] += 1
             return
-        loads = self._loads[str(worker), name, event.source]
+        if event.tier == "host":
+            loads = self._stagings[str(worker), name]
+        else:
+            loads = self._loads[str(worker), name, event.source]
         loads[0] += 1
         loads[1] += event.seconds
         loads[2] += event.bytes
@@ -183,11 +190,31 @@ class Metrics(Collector):
             seconds.add_metric(key, load_s)
             read.add_metric(key, size)
         evictions = _counter(
-            "dlserve_cache_evictions", "Times a model's weights left a device", "worker", "service", "reason"
+            "dlserve_cache_evictions", "Times a model's weights left a tier", "worker", "service", "reason", "tier"
         )
-        for key, count in self._evictions.items():
-            evictions.add_metric(key, count)
-        yield from (loads, seconds, read, evictions)
+        for moved, times in self._evictions.items():
+            evictions.add_metric(moved, times)
+        yield from (loads, seconds, read, evictions, *self._collect_stagings(), *self._collect_prefetches())
+
+    def _collect_stagings(self) -> Iterator[Metric]:
+        labels = ("worker", "service")
+        stagings = _counter("dlserve_cache_stagings", "Times a model's weights were read into the host tier", *labels)
+        seconds = _counter("dlserve_cache_staging_seconds", "Time that took", *labels)
+        read = _counter("dlserve_cache_staging_bytes", "Bytes of weights read", *labels)
+        for key, (count, stage_s, size) in self._stagings.items():
+            stagings.add_metric(key, count)
+            seconds.add_metric(key, stage_s)
+            read.add_metric(key, size)
+        yield from (stagings, seconds, read)
+
+    def _collect_prefetches(self) -> Iterator[Metric]:
+        hints = _counter("dlserve_prefetches", "Hints to load a hot model on an idle worker", "service", "outcome")
+        used = _counter("dlserve_prefetches_used", "Prefetched models that a call has used since", "service")
+        for service in self._services:
+            for outcome in OUTCOMES:
+                hints.add_metric([service.name, outcome], self._prefetcher.outcomes[service.name, outcome])
+            used.add_metric([service.name], self._prefetcher.used[service.name])
+        yield from (hints, used)
 
     def _collect_workers(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("dlserve_worker_up", "1 if the worker takes requests", labels=["worker"])
@@ -198,6 +225,12 @@ class Metrics(Collector):
         busy = _counter("dlserve_worker_busy_seconds", "Time spent loading and running models", "worker")
         used = GaugeMetricFamily("dlserve_cache_used_bytes", "Weights on the worker's device", labels=["worker"])
         budget = GaugeMetricFamily("dlserve_cache_budget_bytes", "Weights that it may hold", labels=["worker"])
+        host_used = GaugeMetricFamily(
+            "dlserve_cache_host_used_bytes", "Weights in the worker's pinned host memory", labels=["worker"]
+        )
+        host_budget = GaugeMetricFamily(
+            "dlserve_cache_host_budget_bytes", "Weights that it may hold", labels=["worker"]
+        )
         resident = GaugeMetricFamily(
             "dlserve_worker_resident_memory_bytes", "Memory of the worker's process", labels=["worker"]
         )
@@ -210,8 +243,10 @@ class Metrics(Collector):
             if worker.hello is not None and worker.link is not None:
                 used.add_metric(label, worker.used_bytes)
                 budget.add_metric(label, worker.hello.budget_bytes)
+                host_used.add_metric(label, worker.host_used_bytes)
+                host_budget.add_metric(label, worker.hello.host_bytes)
                 resident.add_metric(label, _resident_bytes(worker.hello.pid))
-        yield from (up, flying, restarts, busy, used, budget, resident)
+        yield from (up, flying, restarts, busy, used, budget, host_used, host_budget, resident)
 
     def _collect_gpus(self) -> Iterator[Metric]:
         used = GaugeMetricFamily("dlserve_gpu_memory_used_bytes", "Memory in use on the GPU, by NVML", labels=["gpu"])

@@ -5,6 +5,7 @@ key that is known to change the answer, and that dlserve cannot honour, is an er
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -13,13 +14,16 @@ from dlmodels.errors import SettingError
 from dlmodels.images import InputSpec, Interpolation, validate
 
 from dlserve.errors import ApiError, FieldError, InputError, RequestError
+from dlserve.messages import TEMPERATURES
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
 DEFAULT_BEST = 5
+DEFAULT_DATATYPE = "fp32"
+_DATATYPES = MappingProxyType({"float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"})
+"""Other spellings of what the engines take."""
 MOST_CLASSES = 10_000_000
 MOST_NUMBER = 2**63
-TEMPERATURES: tuple[Temperature, ...] = get_args(Temperature)
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
 _INPUT_KINDS: dict[str, type] = {
@@ -169,12 +173,12 @@ def output(given: Json, default: Output) -> Output:
     )
 
 
-def execution(given: Json) -> Execution:
-    """`parameters.mllib` of a predict. Raises RequestError."""
+def execution(given: Json, datatype: str = DEFAULT_DATATYPE) -> Execution:
+    """`parameters.mllib` of a predict, of a service that runs in `datatype`. Raises RequestError."""
     if not given:
         return Execution()
     _refuse(given, _MLLIB_REFUSED, RequestError, "parameters.mllib")
-    check_datatype(given)
+    check_datatype(given, datatype)
     cache = given.get("cache")
     if cache is not None and cache not in TEMPERATURES:
         raise RequestError(f"parameters.mllib.cache {cache!r:.80} is none of {', '.join(TEMPERATURES)}")
@@ -184,8 +188,15 @@ def execution(given: Json) -> Execution:
     return Execution(cache, worker)
 
 
-def check_datatype(given: Json) -> None:
-    """Only fp32 runs today; anything else is refused rather than run as something it is not."""
-    datatype = given.get("datatype", "fp32")
-    if datatype not in ("fp32", "float32"):
-        raise RequestError(f"parameters.mllib.datatype {datatype!r:.80} is not supported: leave it out, or send fp32")
+def datatype_of(given: Json) -> Any:
+    """`parameters.mllib.datatype` as engines spell it; None if absent. Whether an engine has it, it says itself."""
+    asked = given.get("datatype")
+    return _DATATYPES.get(asked, asked) if isinstance(asked, str) else asked
+
+
+def check_datatype(given: Json, runs_in: str = DEFAULT_DATATYPE) -> None:
+    """Refuse another precision than the service's rather than run as something that was not asked for."""
+    asked = datatype_of(given)
+    if asked not in (None, runs_in):
+        cure = "leave it out, or create a service with it on an engine that has it (GET /info lists their settings)"
+        raise RequestError(f"parameters.mllib.datatype {asked!r:.80} is not what runs here, which is {runs_in}: {cure}")

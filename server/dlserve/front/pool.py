@@ -10,7 +10,18 @@ from dlserve.errors import NoWorkerError, RequestError
 from dlserve.front.balancer import WorkerView
 from dlserve.front.link import Link, WorkerLostError
 from dlserve.front.services import Registry, Service
-from dlserve.messages import Define, Evicted, Forget, Hello, Loaded, Prepare, Prepared
+from dlserve.messages import (
+    Define,
+    Described,
+    EngineFacts,
+    Evicted,
+    Forget,
+    Hello,
+    Loaded,
+    Prefetch,
+    Prepare,
+    Prepared,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +37,8 @@ class Worker:
     condemned: bool = False
     """Reported as stuck; the supervisor will replace it."""
     used_bytes: int = 0
+    """Of the device's budget."""
+    host_used_bytes: int = 0
     restarts: int = 0
 
 
@@ -38,7 +51,7 @@ class PoolEvents:
     failed: Callable[[int, str], None]
     """A worker could not be made ready: why."""
     moved: Callable[[int, Service | None, Loaded | Evicted], None]
-    """Weights came onto a worker's device or left it."""
+    """Weights came into a worker's tier or left it."""
 
 
 class WorkerPool:
@@ -63,8 +76,10 @@ class WorkerPool:
         worker = self.workers[hello.worker]
         if worker.link is not None:
             worker.link.close()
-        worker.link, worker.hello, worker.view = link, hello, WorkerView(hello.worker)
-        worker.restarts, worker.used_bytes, worker.condemned = hello.generation, 0, False
+        worker.link, worker.hello = link, hello
+        worker.view = WorkerView(hello.worker, free_bytes=hello.budget_bytes)
+        worker.restarts, worker.used_bytes, worker.host_used_bytes = hello.generation, 0, 0
+        worker.condemned = False
         if worker.ready:
             worker.ready = False
             self._ready_changed()
@@ -95,7 +110,7 @@ class WorkerPool:
         """A worker's connection ended: it is down until the next one says Hello."""
         for worker in self.workers:
             if worker.link is link:
-                worker.link, worker.ready, worker.used_bytes = None, False, 0
+                worker.link, worker.ready, worker.used_bytes, worker.host_used_bytes = None, False, 0, 0
                 worker.view = WorkerView(worker.view.index)
                 self._ready_changed()
 
@@ -103,12 +118,35 @@ class WorkerPool:
         """Keep the residency of a worker as it reports it."""
         for worker in self.workers:
             if worker.link is link:
-                worker.used_bytes = event.used_bytes
-                if isinstance(event, Loaded):
-                    worker.view.resident[event.service] = "warm"
+                service = self._registry.by_number(event.service)
+                if event.tier == "host":
+                    worker.host_used_bytes = event.used_bytes
+                    (worker.view.staged.add if isinstance(event, Loaded) else worker.view.staged.discard)(event.service)
                 else:
-                    worker.view.resident.pop(event.service, None)
-                self._events.moved(worker.view.index, self._registry.by_number(event.service), event)
+                    self._moved_on_device(worker, service, event)
+                self._events.moved(worker.view.index, service, event)
+
+    def _moved_on_device(self, worker: Worker, service: Service | None, event: Loaded | Evicted) -> None:
+        view = worker.view
+        worker.used_bytes = event.used_bytes
+        if worker.hello is not None:
+            view.free_bytes = worker.hello.budget_bytes - event.used_bytes
+        if isinstance(event, Evicted):
+            view.resident.pop(event.service, None)
+            view.prefetched.discard(event.service)
+            return
+        view.resident[event.service] = "warm"
+        if event.why == "prefetch":
+            view.prefetched.add(event.service)
+        if service is not None:
+            service.expectation.learn_load(event.seconds, event.source)
+
+    def described(self, _link: Link, facts: Described) -> None:
+        """Keep what a worker says of a service since it has built it; all workers of one kind say the same."""
+        service = self._unsettled.get(facts.service) or self._registry.by_number(facts.service)
+        if service is not None:
+            service.settings, service.reload_tiers = facts.settings, facts.reload_tiers
+            service.expectation.weights_bytes = facts.weights_bytes
 
     def _ready_changed(self) -> None:
         self.views = [worker.view for worker in self.workers if worker.ready]
@@ -127,12 +165,14 @@ class WorkerPool:
                 "device_name": worker.hello.device_name if worker.hello else "",
                 "budget_bytes": worker.hello.budget_bytes if worker.hello else 0,
                 "used_bytes": worker.used_bytes,
+                "host_bytes": worker.hello.host_bytes if worker.hello else 0,
+                "host_used_bytes": worker.host_used_bytes,
                 "generation": worker.restarts,
             }
             for worker in self.workers
         ]
-        engines = next((worker.hello.engines for worker in self.workers if worker.hello), {})
-        return {"workers": workers, "engines": engines}
+        engines = next((worker.hello.engines for worker in self.workers if worker.hello), ())
+        return {"workers": workers, "engines": {engine.name: _described(engine) for engine in engines}}
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Return once a worker became ready or went away. Raises NoWorkerError after `timeout_s`."""
@@ -196,8 +236,27 @@ class WorkerPool:
                 log.warning("worker %d died while it prepared service %s", view.index, service.name)
         raise NoWorkerError(f"two workers died while preparing service {service.name}; see the server's log")
 
+    async def prefetch(self, service: Service, view: WorkerView) -> Prepared:
+        """Hint a worker to load a service once it has nothing to do. Raises WorkerLostError."""
+        link = self.link_of(view)
+        number = link.next_id()
+        answer = await link.ask(Prefetch(number, service.number), number)
+        assert isinstance(answer, Prepared)
+        return answer
+
     async def _ask_prepare(self, link: Link, service: Service, *, load: bool) -> Prepared:
         number = link.next_id()
         answer = await link.ask(Prepare(number, service.number, load), number)
         assert isinstance(answer, Prepared)
         return answer
+
+
+def _described(engine: EngineFacts) -> dict[str, Any]:
+    """An engine, for /info."""
+    return {
+        "available": not engine.missing,
+        "version": engine.version,
+        "formats": engine.formats,
+        "devices": engine.devices,
+        "settings": engine.settings,
+    } | ({"missing": engine.missing} if engine.missing else {})

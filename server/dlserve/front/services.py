@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from dlmodels.engines.base import Temperature
 from dlmodels.errors import RepositoryError
 from dlmodels.repository import ModelSpec, read_labels, scan
 
 from dlserve.errors import ServiceExistsError, ServiceNotFoundError, StartError
 from dlserve.front.balancer import Expectation
-from dlserve.front.parameters import Output
+from dlserve.front.parameters import DEFAULT_DATATYPE, Output
 
 
 @dataclass(slots=True)
@@ -62,11 +63,20 @@ class Service:
     created_with: dict[str, Any] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=Statistics)
     expectation: Expectation = field(default_factory=Expectation)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What its framework really uses, read back; empty until a worker has built it."""
+    reload_tiers: tuple[Temperature, ...] = ()
+    """The colder tiers that a request may ask to start from; empty until a worker has built it."""
 
     @property
     def simulated(self) -> bool:
         """Whether its answers come from no real model."""
         return self.spec.engine == "simulated"
+
+    @property
+    def datatype(self) -> str:
+        """The precision that it was created with."""
+        return str(self.spec.parameters.get("datatype") or DEFAULT_DATATYPE)
 
     def describe(self) -> dict[str, Any]:
         """DeepDetect's service object, with our facts under `dlserve`."""
@@ -95,6 +105,8 @@ class Service:
                 "architecture": self.spec.architecture,
                 "weights_bytes": self.expectation.weights_bytes,
                 "simulated": self.simulated,
+                "settings": self.settings,
+                "reload_tiers": self.reload_tiers,
             },
         }
 

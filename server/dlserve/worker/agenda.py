@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dlserve.worker.batcher import Batcher
+from dlserve.worker.batcher import Batcher, Room
 from dlserve.worker.task import Task
 
 _DRAIN_LOOK_S = 0.02
@@ -15,12 +15,20 @@ _DRAIN_LOOK_S = 0.02
 class Agenda:
     """Ready tasks and chores for the device thread; the device itself is taken by one thread at a time."""
 
-    def __init__(self, max_batch: int, run: Callable[[Sequence[Task]], None], all_answered: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        max_batch: int,
+        room: Room,
+        run: Callable[[Sequence[Task]], None],
+        all_answered: Callable[[], bool],
+    ) -> None:
         self._run = run
         self._all_answered = all_answered
-        self._batcher: Batcher[Task] = Batcher(max_batch)
+        self._batcher: Batcher[Task] = Batcher(max_batch, room)
         self._chores: deque[Callable[[], None]] = deque()
         """Done before the next batch: loads asked for in advance, deleted models."""
+        self._pastimes: deque[Callable[[], None]] = deque()
+        """Done while nothing else is to do: loads that somebody may want soon."""
         self._taken = False
         self._draining = False
         self._ended = False
@@ -37,6 +45,12 @@ class Agenda:
         """Something for the device thread to do before it takes the next batch."""
         with self._changed:
             self._chores.append(chore)
+            self._changed.notify()
+
+    def add_pastime(self, pastime: Callable[[], None]) -> None:
+        """Something for the device thread to do once it has nothing else; dropped where that never comes."""
+        with self._changed:
+            self._pastimes.append(pastime)
             self._changed.notify()
 
     def drop(self, task: Task) -> bool:
@@ -76,7 +90,7 @@ class Agenda:
                     quiet_looks = quiet_looks + 1 if not self._taken and self._all_answered() else 0
                     if quiet_looks == 2:
                         return None
-                self._changed.wait(_DRAIN_LOOK_S if self._draining else None)
+                self._changed.wait(_DRAIN_LOOK_S if self._draining else self._batcher.room_in_s or None)
         return None
 
     def drain(self) -> None:
@@ -95,6 +109,8 @@ class Agenda:
         if self._chores:
             return self._chores.popleft()
         batch = self._batcher.take()
-        for task in batch:
-            task.begun = True
-        return partial(self._run, batch) if batch else None
+        if batch:
+            for task in batch:
+                task.begun = True
+            return partial(self._run, batch)
+        return self._pastimes.popleft() if self._pastimes and not len(self._batcher) and not self._draining else None

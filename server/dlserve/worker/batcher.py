@@ -3,6 +3,10 @@
 Jobs of one key (service and effective input) may run together. The oldest waiting job decides whose turn it is;
 whatever waits for the same key joins it in order of arrival, up to `max_batch` images, and nobody waits for company.
 A job is never split. One that asked for a colder start runs alone, in its turn: a load of its own is what it measures.
+
+A job whose model has no room on the device yet waits, and is overtaken meanwhile by jobs of models that are there, and by
+no others: loads come in the order of arrival. So whoever is next in line waits for room no longer than a model stays
+unasked (`eviction.MOST_RESIDENCE_S`) and one batch runs.
 """
 
 from collections.abc import Hashable
@@ -17,6 +21,10 @@ class Waiting(Protocol):
         """Jobs of one key may share a batch."""
 
     @property
+    def model(self) -> int:
+        """The number of the service whose model it needs."""
+
+    @property
     def arrival(self) -> int:
         """Its place in the order of arrival; unique."""
 
@@ -29,14 +37,27 @@ class Waiting(Protocol):
         """It shares its batch with no other job."""
 
 
+class Room(Protocol):
+    """What the batcher must know of the device."""
+
+    def __contains__(self, model: int) -> bool:
+        """Whether the model is there."""
+
+    def wait_s(self, model: int) -> float:
+        """Seconds until there is room for it, 0 where it can be used now."""
+
+
 Job = TypeVar("Job", bound=Waiting)
 
 
 class Batcher(Generic[Job]):
     """The jobs that are ready to run, each key's in order of arrival."""
 
-    def __init__(self, max_batch: int) -> None:
+    def __init__(self, max_batch: int, room: Room) -> None:
+        self.room_in_s = 0.0
+        """After a `take`: seconds until the load that is next in line has room; 0: none waits for it."""
         self._max_batch = max_batch
+        self._room = room
         self._queues: dict[Hashable, list[Job]] = {}
         self._size = 0
 
@@ -63,10 +84,12 @@ class Batcher(Generic[Job]):
         return False
 
     def take(self) -> list[Job]:
-        """The next batch, removed from what waits; empty if nothing does."""
-        if not self._queues:
+        """The next batch, removed from what waits; empty if nothing does, or nothing but what has no room yet."""
+        self.room_in_s = 0.0
+        key = self._next()
+        if key is None:
             return []
-        key, queue = min(self._queues.items(), key=lambda item: item[1][0].arrival)
+        queue = self._queues[key]
         if queue[0].alone:
             batch, rest = queue[:1], queue[1:]
         else:
@@ -74,6 +97,17 @@ class Batcher(Generic[Job]):
         self._queues[key] = rest
         self._shrunk(key, len(batch))
         return batch
+
+    def _next(self) -> Hashable | None:
+        """Whose turn it is."""
+        oldest = min(self._queues, key=lambda key: self._queues[key][0].arrival, default=None)
+        if oldest is None:
+            return None
+        self.room_in_s = self._room.wait_s(self._queues[oldest][0].model)
+        if not self.room_in_s:
+            return oldest
+        there = (key for key, queue in self._queues.items() if queue[0].model in self._room)
+        return min(there, key=lambda key: self._queues[key][0].arrival, default=None)
 
     def _fill(self, queue: list[Job]) -> tuple[list[Job], list[Job]]:
         """The head and what joins it; and what stays. The first that does not fit ends it: none is overtaken."""

@@ -1,32 +1,31 @@
-"""The models of one device: a byte budget, least recently used first out. Knows engines only by their contract.
+"""The models of one device: two tiers of weights, each with a byte budget. Knows engines only by their contract.
 
 A model is added once, prepared and without weights; `use` brings its weights to the device if they are not there and
-keeps them there while it is used. The budget counts the weights' bytes on the device and is never exceeded, not even
+keeps them there while it is used. Where the engine has a host tier, a load from disk goes by way of it, so that a model
+that must leave the device later is in host memory yet. Budgets count the weights' bytes and are never exceeded, not even
 while a model loads. One lock guards everything and is held during a load: loads are single-flight, and whoever asks for
 the same model meanwhile finds it warm.
 """
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
 
 from dlmodels.engines.base import Model, Temperature
-from dlmodels.errors import ModelError, OutOfMemoryError
+from dlmodels.errors import OutOfMemoryError
+from dlmodels.spec import ModelSpec
 
-from dlserve.messages import Evicted, Loaded
+from dlserve.eviction import Eviction
+from dlserve.messages import Evicted, Loaded, Why
+from dlserve.worker.entry import CannotFitError, Entry, Reason, mib
+from dlserve.worker.eviction import rank_of, residence_s, room_after_s, victims
+from dlserve.worker.host_tier import HostTier
+from dlserve.worker.tier import Books
 
 log = logging.getLogger(__name__)
-_MIB = 1 << 20
-Reason = Literal["room", "asked", "forgotten"]
-
-
-class CannotFitError(ModelError):
-    """The budget has no room for a model's weights, whatever is evicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,95 +40,169 @@ class Resident:
 
 
 class ModelCache:
-    """The prepared models of one device, and which of them have their weights there."""
+    """The prepared models of one device, and where their weights are."""
 
-    def __init__(self, budget_bytes: int, on_event: Callable[[Loaded | Evicted], None]) -> None:
-        self.budget_bytes = budget_bytes
-        self.used_bytes = 0
+    def __init__(
+        self,
+        budget_bytes: int,
+        on_event: Callable[[Loaded | Evicted], None],
+        *,
+        host_bytes: int = 0,
+        eviction: Eviction = "value",
+        reading: Callable[[ModelSpec], AbstractContextManager[None]] = lambda spec: nullcontext(),  # noqa: ARG005  none is told
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """`reading`: entered around every reading of a model's files."""
+        self.device = Books("device", budget_bytes)
         self._on_event = on_event
-        self._models: dict[int, Model] = {}
-        self._resident: dict[int, int] = {}
-        """Service -> bytes on the device, least recently used first."""
-        self._users: Counter[int] = Counter()
+        self._rank = rank_of(eviction)
+        self._host = HostTier(host_bytes, self._rank, on_event, reading, clock)
+        self._reading = reading
+        self._clock = clock
+        self._entries: dict[int, Entry] = {}
         self._lock = threading.RLock()
+
+    @property
+    def host(self) -> Books:
+        """What is in host memory."""
+        return self._host.books
 
     def __contains__(self, service: int) -> bool:
         """Whether the service's weights are on the device now."""
-        return service in self._resident
+        return service in self.device
 
-    def add(self, service: int, model: Model) -> None:
-        """Keep a prepared model for a service."""
+    def temperature(self, service: int) -> Temperature:
+        """Where the service's weights are now. Never waits, not even for a load."""
+        return "warm" if service in self.device else "host" if service in self._host else "disk"
+
+    def wait_s(self, service: int) -> float:
+        """Seconds until the service can be used; 0 also where waiting would not help, and `use` says why.
+
+        It must be waited for where there is room only if a model leaves that has not earned its load yet.
+        """
         with self._lock:
-            self._models[service] = model
+            entry = self._entries.get(service)
+            if entry is None or service in self.device:
+                return 0.0
+            lacking = self.device.lacking(entry.model.weights_bytes)
+            if lacking <= 0:
+                return 0.0
+            now = self._clock()
+            leaving = [
+                (max(other.usage.stays_until - now, 0.0), self.device.size_of(other.service))
+                for other in self._evictable()
+            ]
+            return room_after_s(leaving, lacking) or 0.0
+
+    def add(self, service: int, model: Model, *, pinned: bool = False) -> None:
+        """Keep a prepared model for a service; a pinned one never leaves the device for another's sake."""
+        with self._lock:
+            self._entries[service] = Entry(service, model, pinned)
 
     @contextmanager
-    def use(self, service: int) -> Iterator[Resident]:
-        """The service's model, on the device and staying there inside the `with`.
+    def use(self, service: int, why: Why = "request", requests: int = 1) -> Iterator[Resident]:
+        """The service's model, on the device and staying there inside the `with`. `requests`: that want it at once.
 
         Raises CannotFitError, or LoadError or OutOfMemoryError from the model; nothing of it is then on the device.
         """
         with self._lock:
-            resident = self._ensure(service)
-            self._users[service] += 1
+            entry = self._entries[service]
+            if why in {"request", "cold"}:
+                # A cold start gains nothing by a warm model: it is no reason to keep it.
+                entry.usage.used(self._clock(), requests if why == "request" else 0)
+            resident = self._ensure(entry, why)
+            entry.users += 1
         try:
             yield resident
         finally:
             with self._lock:
-                self._users[service] -= 1
+                entry.users -= 1
 
-    def demote(self, service: int) -> None:
-        """Take the service's weights off the device because a request asked for a cold start. Harmless when cold."""
+    def prefetch(self, service: int) -> float:
+        """Bring the service's weights to the device if no other must leave for them; the seconds of the load, 0 if none.
+
+        Raises as `use` does.
+        """
         with self._lock:
-            if service in self._resident:
-                self._evict(service, "asked")
+            entry = self._entries.get(service)
+            if entry is None or service in self.device or self.device.lacking(entry.model.weights_bytes) > 0:
+                return 0.0
+            return self._ensure(entry, "prefetch").load_s
+
+    def demote(self, service: int, to: Temperature) -> None:
+        """Make the service's weights as cold as a request asked. Harmless where they are.
+
+        "host": they are staged first where they must be. Raises CannotFitError, LoadError or OutOfMemoryError.
+        """
+        with self._lock:
+            entry = self._entries[service]
+            if to == "host" and service not in self._host:
+                self._host.make_room(entry)
+                self._host.stage(entry, "cold")
+            if service in self.device:
+                self._evict(entry, "asked")
+            if to == "disk":
+                self._host.unstage(entry, "asked")
 
     def forget(self, service: int) -> None:
         """Drop a deleted service's weights and its skeleton. Harmless when it was never added."""
         with self._lock:
-            if service in self._resident:
-                self._evict(service, "forgotten")
-            self._models.pop(service, None)
-            self._users.pop(service, None)
+            entry = self._entries.get(service)
+            if entry is None:
+                return
+            if service in self.device:
+                self._evict(entry, "forgotten")
+            self._host.unstage(entry, "forgotten")
+            del self._entries[service]
 
     def clear(self) -> None:
         """Drop every model."""
         with self._lock:
-            for service in list(self._models):
+            for service in list(self._entries):
                 self.forget(service)
 
     def check(self) -> None:
         """Raise AssertionError if the books do not balance; for tests."""
         with self._lock:
-            used = sum(self._resident.values())
-            if used != self.used_bytes:
-                raise AssertionError(f"{self.used_bytes} bytes are booked, the models take {used}")
-            if used > self.budget_bytes:
-                raise AssertionError(f"{used} bytes are used of a budget of {self.budget_bytes}")
-            if strangers := set(self._resident) - set(self._models):
-                raise AssertionError(f"weights of unknown services are on the device: {strangers}")
-            if any(count < 0 for count in self._users.values()):
-                raise AssertionError(f"a model was given back more often than taken: {self._users}")
-            if missing := {service for service, count in self._users.items() if count} - set(self._resident):
-                raise AssertionError(f"models in use are not on the device: {missing}")
+            for books in (self.device, self.host):
+                books.check(set(self._entries))
+            for entry in self._entries.values():
+                name = entry.model.spec.name
+                if entry.users < 0:
+                    raise AssertionError(f"{name} was given back more often than taken: {entry.users}")
+                if entry.users and entry.service not in self.device:
+                    raise AssertionError(f"{name} is in use and not on the device")
+                if entry.model.staged != (entry.service in self._host):
+                    raise AssertionError(f"{name}: the books of the host tier are wrong about it")
 
-    def _ensure(self, service: int) -> Resident:
-        model = self._models[service]
-        if service in self._resident:
-            self._resident[service] = self._resident.pop(service)  # now the most recently used
+    # ---- onto the device
+
+    def _ensure(self, entry: Entry, why: Why) -> Resident:
+        service, model, usage = entry.service, entry.model, entry.usage
+        if service in self.device:
             return Resident(model, "warm", 0.0)
-        began = perf_counter()
+        found = self.temperature(service)
+        began = self._clock()
+        self._make_room(entry)
+        if found == "disk" and self._host.welcomes(entry):
+            self._host.stage(entry, why)
+        copy_from = self.temperature(service)
+        copy_s = self._load(entry)
+        now = self._clock()
+        usage.learn(copy_from, copy_s)
+        if copy_from != found:
+            usage.learn(found, now - began)
+        # What nobody has waited for has nothing to earn; a cold start measures, it does not want the model.
+        usage.stays_until = now + residence_s(now - began) if why == "request" else now
         size = model.weights_bytes
-        self._make_room(model, size)
-        load_s = self._load(service, model)
-        self._resident[service] = size
-        self.used_bytes += size
-        self._on_event(Loaded(service, "disk", load_s, size, self.used_bytes))
-        return Resident(model, "disk", perf_counter() - began)
+        self.device.put(service, size)
+        self._on_event(Loaded(service, "device", found, why, now, now - began, size, self.device.used_bytes))
+        return Resident(model, found, self._clock() - began)
 
-    def _load(self, service: int, model: Model) -> float:
+    def _load(self, entry: Entry) -> float:
         """Load; where the device has less room than the budget says, evict all that is unused and try once more."""
         try:
-            return _timed_load(model)
+            return self._timed_load(entry)
         except OutOfMemoryError as exc:
             evictable = self._evictable()
             if not evictable:
@@ -137,56 +210,54 @@ class ModelCache:
             log.warning(
                 "no memory to load service %d (%s): evicting %d unused models and trying again; a smaller --cache-mb"
                 " would keep this from happening",
-                service,
+                entry.service,
                 exc,
                 len(evictable),
             )
         for other in evictable:
             self._evict(other, "room")
-        return _timed_load(model)
+        return self._timed_load(entry)
 
-    def _make_room(self, model: Model, size: int) -> None:
-        name = model.spec.name
-        if size > self.budget_bytes:
+    def _timed_load(self, entry: Entry) -> float:
+        """Load and return the seconds it took; what a failed load has left is given back."""
+        with nullcontext() if entry.service in self._host else self._reading(entry.model.spec):
+            began = self._clock()
+            try:
+                entry.model.load()
+            except BaseException:
+                entry.model.unload()
+                raise
+            return self._clock() - began
+
+    def _make_room(self, entry: Entry) -> None:
+        name, size, budget = entry.model.spec.name, entry.model.weights_bytes, self.device.budget_bytes
+        if size > budget:
             raise CannotFitError(
-                f"model {name!r} needs {_mib(size)} on the device and this worker's budget is"
-                f" {_mib(self.budget_bytes)}: raise --cache-mb or serve a smaller model"
+                f"model {name!r} needs {mib(size)} on the device and this worker's budget is"
+                f" {mib(budget)}: raise --cache-mb or serve a smaller model"
             )
-        evictable = self._evictable()
-        pinned = self.used_bytes - sum(self._resident[service] for service in evictable)
-        if pinned + size > self.budget_bytes:
+        now = self._clock()
+        free = [other for other in self._evictable() if other.usage.stays_until <= now]
+        candidates = [other.candidate("host" if other.service in self._host else "disk", now) for other in free]
+        leaving = victims(candidates, self.device.lacking(size), self._rank)
+        if leaving is None:
+            held = self.device.used_bytes - sum(self.device.size_of(other.service) for other in free)
             raise CannotFitError(
-                f"model {name!r} needs {_mib(size)} on the device; of this worker's {_mib(self.budget_bytes)} the"
-                f" models in use just now hold {_mib(pinned)}: try again, or raise --cache-mb"
+                f"model {name!r} needs {mib(size)} on the device; of this worker's {mib(budget)} the models that are"
+                f" pinned, in use just now or have only just been loaded hold {mib(held)}: try again, pin fewer models,"
+                " or raise --cache-mb"
             )
-        for service in evictable:
-            if self.used_bytes + size <= self.budget_bytes:
-                return
-            self._evict(service, "room")
+        for service in leaving:
+            self._evict(self._entries[service], "room")
 
-    def _evictable(self) -> list[int]:
-        """Services on the device that nobody uses, least recently used first."""
-        return [service for service in self._resident if not self._users[service]]
+    def _evictable(self) -> list[Entry]:
+        """Models on the device that nobody uses and that are not pinned."""
+        on_device = (self._entries[service] for service in self.device.services)
+        return [entry for entry in on_device if not entry.users and not entry.pinned]
 
-    def _evict(self, service: int, reason: Reason) -> None:
-        if self._users[service]:
-            raise RuntimeError(f"service {service} is in use and must not leave the device")
-        self._models[service].unload()
-        size = self._resident.pop(service)
-        self.used_bytes -= size
-        self._on_event(Evicted(service, reason, size, self.used_bytes))
-
-
-def _timed_load(model: Model) -> float:
-    """Load and return the seconds it took; what a failed load has left is given back."""
-    began = perf_counter()
-    try:
-        model.load()
-    except BaseException:
-        model.unload()
-        raise
-    return perf_counter() - began
-
-
-def _mib(size: int) -> str:
-    return f"{size / _MIB:.1f} MiB"
+    def _evict(self, entry: Entry, reason: Reason) -> None:
+        if entry.users:
+            raise RuntimeError(f"service {entry.service} is in use and must not leave the device")
+        entry.model.unload()
+        size = self.device.take(entry.service)
+        self._on_event(Evicted(entry.service, "device", reason, self._clock(), size, self.device.used_bytes))

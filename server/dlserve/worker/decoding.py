@@ -73,6 +73,11 @@ class DecodePool:
         try:
             began = perf_counter()
             found = self._reader.sources(task.job.items, task.body)
+            if task.job.cache == "disk":
+                forgetting = perf_counter()
+                self._reader.forget(found.images)
+                task.forget_s = perf_counter() - forgetting
+                began += task.forget_s
             count = task.images = len(found.images)
             if found.expanded:
                 task.uris = tuple(source.uri for source in found.images)

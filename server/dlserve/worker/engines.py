@@ -1,30 +1,27 @@
 """The engines of this process: each made and started once, when it is first asked for."""
 
 import gc
-import importlib.metadata
 import logging
 import platform
 import threading
 from pathlib import Path
 from time import perf_counter
-from types import MappingProxyType
 
-from dlmodels.engines import create_engine, known_engines
-from dlmodels.engines.base import Engine
+from dlmodels.engines import engine_type, known_engines
+from dlmodels.engines.base import Engine, Place
+from dlmodels.errors import EngineUnavailableError
 
 from dlserve import hardware
+from dlserve.messages import EngineFacts
 
 log = logging.getLogger(__name__)
-_DISTRIBUTIONS = MappingProxyType({"simulated": "", "opencv": "opencv-python-headless"})
-"""Engine -> the package that carries its framework, where that is not the engine's own name; "": it needs none."""
 
 
 class Engines:
     """Engines by name, all on one device."""
 
-    def __init__(self, device: str, threads: int) -> None:
-        self._device = device
-        self._threads = threads
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._started: dict[str, Engine] = {}
         self._lock = threading.Lock()
 
@@ -44,28 +41,29 @@ class Engines:
 
     def _start(self, name: str) -> Engine:
         began = perf_counter()
-        engine = create_engine(name, self._device, self._threads)
+        engine = engine_type(name)(self._place)
+        if missing := engine.missing(self._place.device):
+            raise EngineUnavailableError(missing)
         engine.start()
         # A framework's hundred thousands of objects live as long as the process; collections need not walk them again.
         gc.collect()
         gc.freeze()
-        log.info("engine %s is ready on %s after %.1f s", name, self._device, perf_counter() - began)
+        log.info("engine %s is ready on %s after %.1f s", name, self._place.device, perf_counter() - began)
         return engine
 
-    def versions(self) -> dict[str, str]:
-        """Engine -> its framework's version, or "unavailable: why"; imports nothing."""
-        return {name: self._version(name) for name in known_engines()}
+    def facts(self) -> tuple[EngineFacts, ...]:
+        """What every engine can do here, and why those that cannot work; imports no framework."""
+        return tuple(self._facts(engine_type(name)) for name in known_engines())
 
-    def _version(self, name: str) -> str:
-        if name in self._started:
-            return self._started[name].version()
-        distribution = _DISTRIBUTIONS.get(name, name)
-        if not distribution:
-            return ""
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            return f"unavailable: the package {distribution} is not installed"
+    def _facts(self, kind: type[Engine]) -> EngineFacts:
+        return EngineFacts(
+            name=kind.name,
+            version=kind.version(),
+            formats=kind.formats,
+            devices=kind.devices,
+            settings=kind.settings_type.__struct_fields__,
+            missing=kind.missing(self._place.device),
+        )
 
 
 def device_name(device: str, visible_gpus: str | None) -> str:

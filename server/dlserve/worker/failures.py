@@ -5,6 +5,7 @@ from types import MappingProxyType
 from dlmodels.errors import (
     EngineUnavailableError,
     ImageError,
+    LoadError,
     ModelError,
     OutOfMemoryError,
     RepositoryError,
@@ -14,7 +15,8 @@ from dlmodels.errors import (
 )
 
 from dlserve.messages import FailureKind
-from dlserve.worker.cache import CannotFitError
+from dlserve.worker.entry import CannotFitError
+from dlserve.worker.files import PageCacheError
 
 
 class InputError(Exception):
@@ -31,11 +33,13 @@ _KINDS: MappingProxyType[type[Exception], FailureKind] = MappingProxyType(
         InputError: "input",
         RequestError: "request",
         CannotFitError: "request",
+        PageCacheError: "request",
         EngineUnavailableError: "request",
         RepositoryError: "request",
         SettingError: "request",
         UnknownArchitectureError: "request",
         UnknownEngineError: "request",
+        LoadError: "model",
         OutOfMemoryError: "memory",
         MemoryError: "memory",
     }

@@ -13,10 +13,11 @@ log = logging.getLogger(__name__)
 def forward(model: Model, inputs: Batch) -> tuple[NDArray[np.float32], int]:
     """Probabilities, float32 (n, classes), and the images of the largest part that ran at once.
 
-    Out of memory halves the size of the parts, down to one image, and goes on from where it was.
+    No part has more images than the network takes (`most_images`). Out of memory halves the size of the parts, down to one image, and goes on from where it was.
     Raises OutOfMemoryError when even one image does not fit, ForwardError if the model fails.
     """
-    count = part = len(inputs)
+    count = len(inputs)
+    part = min(count, model.most_images or count)
     largest = 0
     done: list[NDArray[np.float32]] = []
     start = 0

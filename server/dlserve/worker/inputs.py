@@ -3,11 +3,14 @@
 import binascii
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import BinaryIO
 
 from dlserve.messages import Item, ItemKind
+from dlserve.worker import files as page_files
 from dlserve.worker.failures import InputError
 
 _URI_CHARACTERS = 200
@@ -41,10 +44,13 @@ def named(uri: str, problem: object) -> str:
 class InputReader:
     """Finds and reads inputs, within limits. Used from many threads."""
 
-    def __init__(self, data_roots: Sequence[str], max_images: int, max_file_bytes: int) -> None:
+    def __init__(
+        self, data_roots: Sequence[str], max_images: int, max_file_bytes: int, *, drop_page_cache: bool = False
+    ) -> None:
         self._roots = tuple(os.path.realpath(root) for root in data_roots)
         self._max_images = max_images
         self._max_file_bytes = max_file_bytes
+        self._drop_page_cache = drop_page_cache
 
     def sources(self, items: Sequence[Item], body: memoryview) -> Sources:
         """The images that a call's items stand for. Raises InputError naming the item."""
@@ -78,6 +84,18 @@ class InputReader:
                     f"not base64 ({exc}): use the standard alphabet with padding, no line ends, no data: prefix",
                 )
             ) from exc
+
+    def forget(self, sources: Iterable[Source]) -> None:
+        """Make the page cache forget the files among these, where the server starts from disk in earnest.
+
+        Raises PageCacheError, or InputError naming the file.
+        """
+        if not self._drop_page_cache:
+            return
+        for source in sources:
+            if source.kind == "path":
+                with self._opened(source.uri, source.path) as file:
+                    page_files.forget(file.fileno(), named(source.uri, "the image"))
 
     def _resolve(self, uri: str, data: memoryview) -> Source | None:
         """A path item's file, below a data root; None if it is a directory."""
@@ -142,18 +160,24 @@ class InputReader:
             raise InputError(named(uri, f"cannot be listed: {exc.strerror}")) from exc
 
     def _read_file(self, uri: str, path: str) -> bytes:
+        with self._opened(uri, path) as file:
+            return file.read(self._max_file_bytes)
+
+    @contextmanager
+    def _opened(self, uri: str, path: str) -> Iterator[BinaryIO]:
+        """A plain file of a size that is read."""
         try:
             # No link is followed any more, and no pipe is waited for: the path was resolved before.
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(file, "rb") as opened:
-                facts = os.fstat(file)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as opened:
+                facts = os.fstat(descriptor)
                 if not stat.S_ISREG(facts.st_mode):
                     raise InputError(named(uri, "not a file"))
                 if facts.st_size > self._max_file_bytes:
                     raise InputError(
                         named(uri, f"{facts.st_size} bytes, at most {self._max_file_bytes} are read: see --max-body-mb")
                     )
-                return opened.read(self._max_file_bytes)
+                yield opened
         except OSError as exc:
             raise InputError(named(uri, f"cannot be read: {exc.strerror}")) from exc
 

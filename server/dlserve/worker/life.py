@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from time import perf_counter
 
+from dlmodels.engines.base import Place
+
 from dlserve.messages import Hello
 from dlserve.worker.engines import Engines, device_name
 from dlserve.worker.frames import SEND_BUFFER_BYTES
@@ -23,7 +25,9 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._engines = Engines(settings.device, settings.threads)
+        self._engines = Engines(
+            Place(settings.device, settings.threads, settings.host_bytes, map_files=not settings.drop_page_cache)
+        )
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._loop: Loop | None = None
@@ -90,5 +94,6 @@ class Worker:
             device=settings.device,
             device_name=device_name(settings.device, settings.visible_gpus),
             budget_bytes=settings.budget_bytes,
-            engines=self._engines.versions(),
+            host_bytes=settings.host_bytes,
+            engines=self._engines.facts(),
         )

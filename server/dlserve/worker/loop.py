@@ -14,17 +14,20 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
+import msgspec
 from dlmodels.engines.base import Model
 
 from dlserve.messages import (
     Cancel,
     Define,
+    Described,
     Evicted,
     Failure,
     Forget,
     Hello,
     Job,
     Loaded,
+    Prefetch,
     Prepare,
     Prepared,
     ToWorker,
@@ -36,6 +39,7 @@ from dlserve.worker.cache import ModelCache
 from dlserve.worker.decoding import DecodePool
 from dlserve.worker.engines import Engines
 from dlserve.worker.failures import InputError, RequestError, is_expected, kind_of, message_of
+from dlserve.worker.files import ModelFiles
 from dlserve.worker.frames import FrameReader, FrameWriter, ProtocolError
 from dlserve.worker.inputs import InputReader
 from dlserve.worker.preparing import Preparer
@@ -61,11 +65,23 @@ class Loop:
         self._reader = FrameReader(connection, settings.max_body_bytes)
         self._writer = FrameWriter(connection)
         self._answers = Answers(self._writer.send, self._forget_if_done)
-        self._cache = ModelCache(settings.budget_bytes, self._tell_moved)
-        self._runner = Runner(self._cache, self._answers)
-        self._agenda = Agenda(settings.max_batch, self._runner.run, self._all_answered)
-        self._preparer = Preparer(engines, self._cache)
-        inputs = InputReader(settings.data_roots, settings.max_images, settings.max_body_bytes)
+        files = ModelFiles(settings.drop_page_cache)
+        self._cache = ModelCache(
+            settings.budget_bytes,
+            self._tell,
+            host_bytes=settings.host_bytes,
+            eviction=settings.eviction,
+            reading=files.reading,
+        )
+        self._runner = Runner(self._cache, self._answers, files)
+        self._agenda = Agenda(settings.max_batch, self._cache, self._runner.run, self._all_answered)
+        self._preparer = Preparer(engines, self._cache, files, settings.pinned, self._tell_described)
+        inputs = InputReader(
+            settings.data_roots,
+            settings.max_images,
+            settings.max_body_bytes,
+            drop_page_cache=settings.drop_page_cache,
+        )
         self._decoders = DecodePool(
             inputs, settings.decode_threads, settings.max_pixels, self._agenda.add, self._answers.fail
         )
@@ -110,7 +126,7 @@ class Loop:
         match message:
             case Define():
                 self._services[message.service] = Service(message.service, message.spec)
-            case Prepare():
+            case Prepare() | Prefetch():
                 self._on_prepare(message)
             case Forget():
                 self._on_forget(message)
@@ -124,7 +140,7 @@ class Loop:
             objection = self._objection(job, service, body)
             self._writer.send(frame(Failure(job.id, kind_of(objection), message_of(objection))))
             return
-        task = make_task(job, service, body, received, next(self._arrivals))
+        task = make_task(job, service, body, received, next(self._arrivals), self._cache.temperature(job.service))
         self._answers.open(task)
         if service.model is None or service.unprepared_jobs:
             service.unprepared_jobs.add(job.id)
@@ -176,7 +192,7 @@ class Loop:
         if task is not None and self._agenda.drop(task):
             self._answers.cancel(task)
 
-    def _on_prepare(self, message: Prepare) -> None:
+    def _on_prepare(self, message: Prepare | Prefetch) -> None:
         service = self._services.get(message.service)
         if service is None:
             self._tell_unprepared(message, RequestError(f"service {message.service} is not known to this worker"))
@@ -206,7 +222,9 @@ class Loop:
         if task.alone and job.cache not in model.reload_tiers:
             tiers = " or ".join(("warm", *model.reload_tiers))
             problem = f"model {task.service.spec.name!r} can start {tiers} on this device, not {job.cache!r}"
-            self._answers.fail(task, RequestError(f"{problem}; host (pinned memory) needs a GPU"))
+            self._answers.fail(
+                task, RequestError(f"{problem}; host (pinned memory) needs a GPU and --host-cache-mb above 0")
+            )
         elif model.decodes or any(item.kind != "bytes" for item in job.items):
             self._decoders.submit(task, model.decodes)
         else:
@@ -214,13 +232,16 @@ class Loop:
             task.inputs = [task.body[end - item.size : end] for item, end in zip(job.items, ends, strict=True)]
             self._agenda.add(task)
 
-    def _prepared_ahead(self, message: Prepare, service: Service, failure: Exception | None) -> None:
+    def _prepared_ahead(self, message: Prepare | Prefetch, service: Service, failure: Exception | None) -> None:
         if failure is not None:
             self._tell_unprepared(message, failure)
-        elif message.load:
-            self._agenda.add_chore(partial(self._load_ahead, message, service.number))
         elif service.model is not None:
-            self._tell_prepared(message, service.model, 0.0)
+            if isinstance(message, Prefetch):
+                self._agenda.add_pastime(partial(self._prefetch, message, service.model))
+            elif message.load:
+                self._agenda.add_chore(partial(self._load_ahead, message))
+            else:
+                self._tell_prepared(message, service.model, 0.0)
 
     def _forget_if_done(self, service: Service) -> None:
         """Drop a deleted service's model once no job of it is left."""
@@ -243,22 +264,32 @@ class Loop:
     def _all_answered(self) -> bool:
         return not len(self._answers) and self._reader.idle
 
-    def _load_ahead(self, message: Prepare, number: int) -> None:
+    def _load_ahead(self, message: Prepare) -> None:
         try:
-            with self._cache.use(number) as resident:
+            with self._cache.use(message.service, "ahead") as resident:
                 self._tell_prepared(message, resident.model, resident.load_s)
+        except Exception as exc:  # noqa: BLE001  the edge of a request: whatever it is, it is answered
+            self._tell_unprepared(message, exc)
+
+    def _prefetch(self, message: Prefetch, model: Model) -> None:
+        try:
+            self._tell_prepared(message, model, self._cache.prefetch(message.service))
         except Exception as exc:  # noqa: BLE001  the edge of a request: whatever it is, it is answered
             self._tell_unprepared(message, exc)
 
     # ---- what the front end is told
 
-    def _tell_prepared(self, message: Prepare, model: Model, load_s: float) -> None:
+    def _tell_described(self, service: Service, model: Model) -> None:
+        settings = msgspec.to_builtins(dict(model.settings), enc_hook=str)
+        self._tell(Described(service.number, model.weights_bytes, model.reload_tiers, settings))
+
+    def _tell_prepared(self, message: Prepare | Prefetch, model: Model, load_s: float) -> None:
         self._writer.send(frame(Prepared(message.id, model.weights_bytes, load_s, model.reload_tiers, None, "")))
 
-    def _tell_unprepared(self, message: Prepare, failure: Exception) -> None:
+    def _tell_unprepared(self, message: Prepare | Prefetch, failure: Exception) -> None:
         if not is_expected(failure):
             log.error("preparing service %d failed", message.service, exc_info=failure)
         self._writer.send(frame(Prepared(message.id, 0, 0.0, (), kind_of(failure), message_of(failure))))
 
-    def _tell_moved(self, event: Loaded | Evicted) -> None:
+    def _tell(self, event: Described | Loaded | Evicted) -> None:
         self._writer.send(frame(event))

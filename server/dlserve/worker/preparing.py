@@ -1,12 +1,15 @@
 """Models' skeletons, built one after the other in a thread of their own, so that receiving and running go on."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
+from dlmodels.engines.base import Model
+
 from dlserve.worker.cache import ModelCache
 from dlserve.worker.engines import Engines
+from dlserve.worker.files import ModelFiles
 from dlserve.worker.service import Service
 
 log = logging.getLogger(__name__)
@@ -15,9 +18,20 @@ log = logging.getLogger(__name__)
 class Preparer:
     """Prepares services. Hashing the weights' file and building a network take from milliseconds to seconds."""
 
-    def __init__(self, engines: Engines, cache: ModelCache) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        cache: ModelCache,
+        files: ModelFiles,
+        pinned: Sequence[str],
+        on_prepared: Callable[[Service, Model], None],
+    ) -> None:
+        """`pinned`: names of services. `on_prepared`: called once for each that was, before anyone who waits for it."""
         self._engines = engines
         self._cache = cache
+        self._files = files
+        self._pinned = frozenset(pinned)
+        self._on_prepared = on_prepared
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
 
     def submit(self, service: Service, then: Callable[[Exception | None], None]) -> None:
@@ -46,7 +60,10 @@ class Preparer:
 
     def _prepare(self, service: Service) -> None:
         began = perf_counter()
-        model = self._engines.get(service.spec.engine).prepare(service.spec)
-        self._cache.add(service.number, model)
+        engine = self._engines.get(service.spec.engine)
+        with self._files.reading(service.spec):
+            model = engine.prepare(service.spec)
+        self._cache.add(service.number, model, pinned=service.spec.name in self._pinned)
+        self._on_prepared(service, model)
         service.model = model
         log.info("model %s is prepared after %.3f s", service.spec.name, perf_counter() - began)

@@ -2,18 +2,19 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from time import perf_counter
 
 import numpy as np
-from dlmodels.engines.base import Batch
+from dlmodels.engines.base import Batch, Temperature
 from dlmodels.errors import ForwardError
 
-from dlserve.messages import Reply, Stages
+from dlserve.messages import TEMPERATURES, Reply, Stages, Why
 from dlserve.worker.answers import Answers
 from dlserve.worker.cache import ModelCache, Resident
 from dlserve.worker.classes import best_classes
+from dlserve.worker.files import ModelFiles
 from dlserve.worker.forward import forward
-from dlserve.worker.service import Service
 from dlserve.worker.task import Task
 
 log = logging.getLogger(__name__)
@@ -22,16 +23,19 @@ log = logging.getLogger(__name__)
 class Runner:
     """Runs batches, one at a time: whoever calls it has the device to itself."""
 
-    def __init__(self, cache: ModelCache, answers: Answers) -> None:
+    def __init__(self, cache: ModelCache, answers: Answers, files: ModelFiles) -> None:
         self._cache = cache
         self._answers = answers
+        self._files = files
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Answer every task of a batch, with a reply or a failure. Never raises."""
         service = tasks[0].service
         try:
-            demote_s = self._demote(service) if tasks[0].alone else 0.0
-            with self._cache.use(service.number) as resident:
+            with ExitStack() as stack:
+                demote_s = self._demote(tasks[0], stack) if tasks[0].alone else 0.0
+                why: Why = "cold" if tasks[0].alone else "request"
+                resident = stack.enter_context(self._cache.use(service.number, why, len(tasks)))
                 try:
                     self._forward(tasks, resident, demote_s)
                 except ForwardError as exc:
@@ -39,10 +43,18 @@ class Runner:
         except Exception as exc:  # noqa: BLE001  the edge of a batch: whatever it is, its tasks are answered
             self._answers.fail_all(tasks, exc)
 
-    def _demote(self, service: Service) -> float:
-        """Make the model as cold as a job asked, outside of what is measured; the seconds it took."""
+    def _demote(self, task: Task, stack: ExitStack) -> float:
+        """Make the model as cold as a job asked, outside of what is measured; the seconds it took.
+
+        Until the stack is closed no other worker reads its files, where they have left the page cache.
+        """
         began = perf_counter()
-        self._cache.demote(service.number)
+        asked, model = task.job.cache, task.service.model
+        assert asked is not None
+        assert model is not None
+        self._cache.demote(task.service.number, asked)
+        if asked == "disk":
+            stack.enter_context(self._files.dropped(model.spec))
         return perf_counter() - began
 
     def _one_by_one(self, tasks: Sequence[Task], resident: Resident, demote_s: float, exc: ForwardError) -> None:
@@ -78,8 +90,14 @@ class Runner:
                 self._answers.fail(task, exc)
                 continue
             stages = _stages(task, demote_s, resident.load_s, began, ended)
-            replies.append((task, Reply(job.id, predictions, task.uris, resident.found, largest, stages)))
+            found = resident.found if task.alone else _colder(task.found, resident.found)
+            replies.append((task, Reply(job.id, predictions, task.uris, found, largest, stages)))
         self._answers.reply(replies)
+
+
+def _colder(one: Temperature, other: Temperature) -> Temperature:
+    """The one that costs more: who came to a cold model has waited for its load, whoever it was loaded for."""
+    return max(one, other, key=TEMPERATURES.index)
 
 
 def _together(tasks: Sequence[Task]) -> Batch:
@@ -95,6 +113,7 @@ def _together(tasks: Sequence[Task]) -> Batch:
 def _stages(task: Task, demote_s: float, load_s: float, began: float, ended: float) -> Stages:
     """Where the task's time went. Whatever is not named otherwise is `queue`: waiting, and being put into a batch."""
     load_s += task.prepare_s
+    demote_s += task.forget_s
     forward_s = ended - began
     replied = perf_counter()
     post_s = replied - ended

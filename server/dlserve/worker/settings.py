@@ -4,11 +4,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dlserve.eviction import Eviction
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One worker's frozen settings; each is set by the supervisor, from its own Config."""
 
     worker: Annotated[int, msgspec.Meta(ge=0)]
@@ -22,6 +24,13 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Threads that decode images, beside the one that runs models."""
     budget_bytes: Bytes
     """What the weights on the device may take in all."""
+    host_bytes: Bytes = 0
+    """What the weights in pinned host memory may take in all; 0: there is no host tier."""
+    eviction: Eviction = "value"
+    pinned: tuple[str, ...] = ()
+    """Models that never leave the device for another's sake."""
+    drop_page_cache: bool = False
+    """A start from disk reads the disk: the page cache is made to forget the files first."""
     max_batch: Count
     max_pixels: Count
     """Of one image, known from its header before it is decoded."""

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from dlmodels.engines.base import Batch
+from dlmodels.engines.base import Batch, Temperature
 from dlmodels.images import InputSpec
 
 from dlserve.messages import Job
@@ -30,6 +30,8 @@ class Task:
     """It asked for a colder start, so its load is its own."""
     images: int
     """Known for certain when directories have been expanded."""
+    found: Temperature
+    """Where the weights were when it came."""
     inputs: Batch = ()
     """What the model is handed, once ready."""
     uris: tuple[str, ...] | None = None
@@ -38,11 +40,20 @@ class Task:
     """Its batch runs: too late to cancel."""
     answered: bool = False
     decode_s: float = 0.0
+    forget_s: float = 0.0
+    """Making the page cache forget its input, where it asked for a start from disk; counted as demotion."""
     prepare_s: float = 0.0
     """Waiting for the model's skeleton, the first time that it is needed; counted as load."""
 
+    @property
+    def model(self) -> int:
+        """The number of its service."""
+        return self.service.number
 
-def make_task(job: Job, service: Service, body: memoryview, received: float, arrival: int) -> Task:
+
+def make_task(
+    job: Job, service: Service, body: memoryview, received: float, arrival: int, found: Temperature = "disk"
+) -> Task:
     """A task as it arrives."""
     spec = service.spec.input if job.input is None else job.input
     return Task(
@@ -55,4 +66,5 @@ def make_task(job: Job, service: Service, body: memoryview, received: float, arr
         key=(service.number, spec),
         alone=job.cache in {"host", "disk"},
         images=len(job.items),
+        found=found,
     )

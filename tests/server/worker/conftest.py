@@ -269,15 +269,37 @@ class WorkerProcess:
         assert not running or code == 0, "".join(self.log)
 
 
-class Weights(Model):
-    """A model of a given size; `before_load` may raise or wait."""
+class Roomy:
+    """A device as the batcher sees it: room for every model, but where a test says otherwise."""
 
-    def __init__(self, name: str, size: int, before_load: Callable[[], None] | None = None) -> None:
+    def __init__(self) -> None:
+        self.waits_s: dict[int, float] = {}
+        """Model -> seconds until there is room for it."""
+
+    def __contains__(self, model: int) -> bool:
+        return model not in self.waits_s
+
+    def wait_s(self, model: int) -> float:
+        """As told."""
+        return self.waits_s.get(model, 0.0)
+
+
+class Weights(Model):
+    """A model of a given size; `before_load` may raise or wait. `host`: it has a host tier."""
+
+    def __init__(
+        self, name: str, size: int, before_load: Callable[[], None] | None = None, *, host: bool = False
+    ) -> None:
         super().__init__(ModelSpec(name, "test"))
         self.size = size
         self.before_load = before_load
+        self.before_stage: Callable[[], None] = lambda: None
         self.loads = 0
+        self.stages = 0
         self.loaded = False
+        self._staged = False
+        if host:
+            self.reload_tiers = ("host", "disk")
 
     @property
     def weights_bytes(self) -> int:
@@ -292,6 +314,18 @@ class Weights(Model):
     def unload(self) -> None:
         self.loaded = False
 
+    @property
+    def staged(self) -> bool:
+        return self._staged
+
+    def stage(self) -> None:
+        self.stages += 1
+        self._staged = True  # so that a failing one has something to give back
+        self.before_stage()
+
+    def unstage(self) -> None:
+        self._staged = False
+
     def run(self, batch: Batch) -> NDArray[np.float32]:
         raise NotImplementedError
 
@@ -304,8 +338,8 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
     """Start a worker with some settings changed; it ends with the test. Its settings are not sent yet."""
     workers: list[WorkerProcess] = []
 
-    def start(**settings: Any) -> WorkerProcess:
-        workers.append(WorkerProcess(tmp_path, **settings))
+    def start(folder: Path = tmp_path, **settings: Any) -> WorkerProcess:
+        workers.append(WorkerProcess(folder, **settings))
         return workers[-1]
 
     yield start

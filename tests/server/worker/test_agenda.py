@@ -10,6 +10,8 @@ from dlserve.worker.agenda import Agenda
 from dlserve.worker.service import Service
 from dlserve.worker.task import Task, make_task
 
+from tests.server.worker.conftest import Roomy
+
 SERVICE = Service(1, ModelSpec("model", "test"))
 
 
@@ -25,7 +27,8 @@ class Record:
     def __init__(self, *looks: bool) -> None:
         self.ran: list[object] = []
         self.looks = list(looks)
-        self.agenda = Agenda(64, self.run, self.all_answered)
+        self.room = Roomy()
+        self.agenda = Agenda(64, self.room, self.run, self.all_answered)
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Note a batch."""
@@ -149,3 +152,37 @@ def test_a_drain_does_not_end_while_the_device_is_taken() -> None:
     record.agenda.give_back()
     thread.join(30)
     assert results == [False]
+
+
+def test_a_pastime_is_for_when_nothing_else_is_to_do() -> None:
+    record = Record()
+    record.agenda.add_pastime(lambda: record.ran.append("pastime"))
+    record.agenda.add(task(0))
+    record.agenda.add_chore(lambda: record.ran.append("chore"))
+    for _ in range(3):
+        assert record.step()
+    assert record.ran == ["chore", [0], "pastime"]
+
+
+def test_a_drain_drops_pastimes() -> None:
+    record = Record(True, True)
+    record.agenda.drain()
+    record.agenda.add_pastime(lambda: record.ran.append("pastime"))
+    assert not record.step()
+    assert record.ran == []
+
+
+def test_the_device_thread_sleeps_until_there_is_room_and_wakes_by_itself() -> None:
+    record = Record()
+    record.room.waits_s = {SERVICE.number: 0.001}
+    record.agenda.add(task(0))
+    looks: list[float] = []
+
+    def room_at_the_third_look(model: int) -> float:
+        looks.append(model)
+        return 0.001 if len(looks) < 3 else 0.0
+
+    record.room.wait_s = room_at_the_third_look  # type: ignore[method-assign]  # the clock's part is played here
+    assert record.step()
+    assert record.ran == [[0]]
+    assert len(looks) == 3

@@ -8,7 +8,7 @@ from dlmodels.errors import ImageError, LoadError, OutOfMemoryError, SettingErro
 from dlmodels.spec import ModelSpec
 from dlserve.messages import HEADER, Failure, FailureKind, Item, Job, Reply, Stages, ToFront
 from dlserve.worker.answers import Answers
-from dlserve.worker.cache import CannotFitError
+from dlserve.worker.entry import CannotFitError
 from dlserve.worker.failures import InputError, RequestError, kind_of
 from dlserve.worker.service import Service
 from dlserve.worker.task import Task, make_task
@@ -91,7 +91,7 @@ def test_an_abandoned_task_is_answered_to_nobody() -> None:
         (CannotFitError("x"), "request"),
         (OutOfMemoryError("x"), "memory"),
         (MemoryError(), "memory"),
-        (LoadError("x"), "internal"),
+        (LoadError("x"), "model"),
         (KeyError("x"), "internal"),
     ],
 )

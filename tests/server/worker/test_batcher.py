@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import pytest
 from dlserve.worker.batcher import Batcher
 
+from tests.server.worker.conftest import Roomy
+
 
 @dataclass(frozen=True)
 class Waits:
@@ -15,6 +17,11 @@ class Waits:
     key: str
     images: int = 1
     alone: bool = False
+
+    @property
+    def model(self) -> int:
+        """A number for each key."""
+        return sum(self.key.encode())
 
 
 def batches(batcher: Batcher[Waits]) -> list[list[int]]:
@@ -51,7 +58,7 @@ def batches(batcher: Batcher[Waits]) -> list[list[int]]:
     ],
 )
 def test_batches_follow_the_table(waiting: list[tuple[int, str, int, bool]], expected: list[list[int]]) -> None:
-    batcher: Batcher[Waits] = Batcher(max_batch=4)
+    batcher: Batcher[Waits] = Batcher(4, Roomy())
     for job in waiting:
         batcher.add(Waits(*job))
     assert len(batcher) == len(waiting)
@@ -60,7 +67,7 @@ def test_batches_follow_the_table(waiting: list[tuple[int, str, int, bool]], exp
 
 
 def test_no_job_is_passed_over_for_ever_by_a_busier_key() -> None:
-    batcher: Batcher[Waits] = Batcher(max_batch=2)
+    batcher: Batcher[Waits] = Batcher(2, Roomy())
     batcher.add(Waits(0, "rare"))
     taken = []
     for arrival in range(1, 20):
@@ -71,7 +78,7 @@ def test_no_job_is_passed_over_for_ever_by_a_busier_key() -> None:
 
 
 def test_a_discarded_job_never_runs() -> None:
-    batcher: Batcher[Waits] = Batcher(max_batch=4)
+    batcher: Batcher[Waits] = Batcher(4, Roomy())
     first, second, other = Waits(0, "a"), Waits(1, "a"), Waits(2, "b")
     for job in (first, second, other):
         batcher.add(job)
@@ -84,7 +91,7 @@ def test_a_discarded_job_never_runs() -> None:
 
 def test_many_random_jobs_each_run_once_within_the_limit() -> None:
     draws = random.Random(7)
-    batcher: Batcher[Waits] = Batcher(max_batch=8)
+    batcher: Batcher[Waits] = Batcher(8, Roomy())
     jobs = [Waits(i, draws.choice("abc"), draws.randint(1, 10), draws.random() < 0.1) for i in range(500)]
     seen: list[int] = []
     for job in draws.sample(jobs, len(jobs)):
@@ -103,3 +110,31 @@ def check(batch: list[Waits]) -> list[int]:
     arrivals = [job.arrival for job in batch]
     assert arrivals == sorted(arrivals)
     return arrivals
+
+
+def test_what_has_no_room_is_overtaken_only_by_what_is_there_and_says_how_long_it_waits() -> None:
+    room = Roomy()
+    batcher: Batcher[Waits] = Batcher(8, room)
+    absent, absent_too, there = Waits(0, "a"), Waits(1, "b"), Waits(2, "c")
+    for job in (absent, absent_too, there):
+        batcher.add(job)
+    room.waits_s = {absent.model: 1.5, absent_too.model: 0.1}
+    assert batcher.take() == [there]
+    assert batcher.room_in_s == 1.5, "the oldest's wait, though another would have room sooner"
+    assert batcher.take() == []
+    assert len(batcher) == 2
+    room.waits_s = {absent_too.model: 0.1}
+    assert batcher.take() == [absent]
+    assert batcher.room_in_s == 0
+    room.waits_s = {}
+    assert batcher.take() == [absent_too]
+
+
+def test_a_cold_start_of_a_model_that_is_there_overtakes_too() -> None:
+    room = Roomy()
+    batcher: Batcher[Waits] = Batcher(8, room)
+    absent, cold = Waits(0, "a"), Waits(1, "b", alone=True)
+    batcher.add(absent)
+    batcher.add(cold)
+    room.waits_s = {absent.model: 1.0}
+    assert batcher.take() == [cold]

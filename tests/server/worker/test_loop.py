@@ -4,6 +4,7 @@ import socket
 import threading
 from contextlib import closing
 
+from dlmodels.engines.base import Place
 from dlmodels.spec import ModelSpec
 from dlserve.messages import Define, Item, Job
 from dlserve.worker.engines import Engines
@@ -32,7 +33,7 @@ SETTINGS = WorkerSettings(
 def test_no_job_overtakes_one_that_waits_for_the_skeleton() -> None:
     near, far = socket.socketpair()
     with closing(near), closing(far):
-        loop = Loop(SETTINGS, Engines("cpu", 1), near)
+        loop = Loop(SETTINGS, Engines(Place("cpu", 1)), near)
         loop._on_message(Define(1, ModelSpec("model", "simulated")))
         held, reached, done = threading.Event(), threading.Event(), threading.Event()
         prepare = loop._preparer._prepare

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from dlmodels.engines.base import Engine, Memory, Model
+from dlmodels.engines.base import Engine, Memory, Model, Place
 from dlmodels.errors import RepositoryError
 from dlmodels.spec import ModelSpec
 from dlserve.worker.cache import ModelCache
 from dlserve.worker.engines import Engines
+from dlserve.worker.files import ModelFiles
 from dlserve.worker.preparing import Preparer
 from dlserve.worker.service import Service
 
@@ -22,8 +23,9 @@ class Counting(Engine):
     name = "counting"
 
     def __init__(self) -> None:
-        super().__init__("cpu", 1)
+        super().__init__(Place("cpu", 1))
         self.attempts = 0
+        self.prepared: list[str] = []
         self.fails = False
         self.let = threading.Event()
         self.let.set()
@@ -38,6 +40,9 @@ class Counting(Engine):
             raise RepositoryError("no such folder")
         return Weights(spec.name, 10)
 
+    def note(self, service: Service, model: Model) -> None:
+        self.prepared.append(f"{service.number} {model.spec.name}")
+
     def memory(self) -> Memory:
         raise NotImplementedError
 
@@ -51,9 +56,10 @@ def engine() -> Counting:
 @contextmanager
 def preparer_of(engine: Counting) -> Iterator[Preparer]:
     """A preparer that knows one engine, started already."""
-    engines = Engines("cpu", 1)
+    engines = Engines(Place("cpu", 1))
     engines._started[engine.name] = engine
-    preparer = Preparer(engines, ModelCache(100, lambda event: None))  # noqa: ARG005  no one listens
+    cache = ModelCache(100, lambda event: None)  # noqa: ARG005  no one listens
+    preparer = Preparer(engines, cache, ModelFiles(drop=False), (), engine.note)
     yield preparer
     preparer.close()
 
@@ -86,6 +92,7 @@ def test_a_model_is_prepared_once_for_all_who_ask(engine: Counting) -> None:
         assert ask(preparer, asked, 1) == [None]
     assert engine.attempts == 1
     assert asked.model is not None
+    assert engine.prepared == ["1 model"], "and told of once"
 
 
 def test_one_failed_attempt_answers_all_who_waited_for_it_and_the_next_to_ask_tries_again(engine: Counting) -> None:

@@ -12,6 +12,7 @@ from dlmodels.spec import ModelSpec
 from dlserve.messages import HEADER, Evicted, Failure, Item, Job, Loaded, Reply, ToFront
 from dlserve.worker.answers import Answers
 from dlserve.worker.cache import ModelCache
+from dlserve.worker.files import ModelFiles
 from dlserve.worker.runner import Runner
 from dlserve.worker.service import Service
 from dlserve.worker.task import Task, make_task
@@ -60,7 +61,7 @@ class Bench:
         self.events: list[Loaded | Evicted] = []
         self.cache = ModelCache(100, self.events.append)
         self.cache.add(1, model)
-        self.runner = Runner(self.cache, self.answers)
+        self.runner = Runner(self.cache, self.answers, ModelFiles(drop=False))
 
     def send(self, *frames: bytes) -> None:
         """What the connection would be given."""
@@ -153,6 +154,15 @@ def test_out_of_memory_halves_the_parts_and_goes_on_where_it_was(room: int, part
     assert model.batches == parts
 
 
+def test_a_graph_that_takes_so_many_images_is_never_given_more() -> None:
+    model = Picky(fine)
+    model.most_images = 3
+    answers = Bench(model).run([b"\1", b"\2"], [b"\3", b"\4", b"\5"], [b"\6", b"\7"])
+    assert [top(answer) for answer in answers] == [[1, 2], [3, 4, 5], [6, 7]]
+    assert model.batches == [3, 3, 1]
+    assert all(isinstance(answer, Reply) and answer.batch_size == 3 for answer in answers)
+
+
 def test_no_room_even_for_one_image_is_a_memory_failure() -> None:
     answers = Bench(Picky(at_most(0))).run([b"\1", b"\2"], [b"\3"])
     assert [(a.failure, a.message) for a in answers if isinstance(a, Failure)] == [
@@ -208,5 +218,5 @@ class Unloadable(Picky):
 
 def test_a_model_that_cannot_be_loaded_answers_every_job() -> None:
     answers = Bench(Unloadable(fine)).run([b"\1"], [b"\2"])
-    assert [a.failure for a in answers if isinstance(a, Failure)] == ["internal", "internal"]
+    assert [a.failure for a in answers if isinstance(a, Failure)] == ["model", "model"]
     assert all(isinstance(a, Failure) and "is gone" in a.message for a in answers)

@@ -115,7 +115,7 @@ class Predict:
         asked = parameters.section(given, "parameters")
         spec = parameters.input_spec(call.service.spec.input, parameters.section(asked, "input", InputError))
         call.input = None if spec is call.service.spec.input else spec
-        call.execution = parameters.execution(parameters.section(asked, "mllib", RequestError))
+        call.execution = parameters.execution(parameters.section(asked, "mllib", RequestError), call.service.datatype)
         call.output = parameters.output(parameters.section(asked, "output", RequestError), call.service.output)
         call.items, call.body = await self._data.read(given)
 

@@ -1,0 +1,1 @@
+"""Architectures that neither torchvision nor Gluon has, one family a file, each from its paper."""

@@ -124,6 +124,11 @@ class TestAgreement:
         with pytest.raises(ConversionError, match="they are other models"):
             compare(one, one[:, :1])
 
+    @pytest.mark.parametrize(("margin", "same"), [(0.9e-4, 1), (1.1e-4, 0)])
+    def test_classes_that_are_tied_may_change_places(self, margin: float, same: int) -> None:
+        one = np.array([[0.5 + margin, 0.5]], dtype=np.float32)
+        assert compare(one, one[:, ::-1]).same_class == same
+
 
 class TestNewFolder:
     """A folder that is there only when it is whole."""

@@ -11,13 +11,14 @@ import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ClassVar, NoReturn
 
 import gevent
 from dlclient.local_server import default_workers
 from dlclient.results import Record
 from dlload.errors import RecordError, StreamError, TargetError
+from dlload.load_options import DEFAULT_SENDERS
 from dlload.options import COMMAND_LINE_ONLY, add_options, read_options
 from dlload.run import StreamRun, start_run
 from dlload.sender import Sender
@@ -37,7 +38,7 @@ _ONE_PROCESS = "The stream runs in one Locust process; leave out --master, --wor
 
 
 class StreamUser(User):
-    """Sends the next request of the plan when its last one is answered."""
+    """A sender: in a closed loop it sends when its last request is answered, in an open one when the next is due."""
 
     host = "http://127.0.0.1:8080"
     stream: ClassVar["Stream"]
@@ -46,7 +47,7 @@ class StreamUser(User):
     def on_start(self) -> None:
         """Get a connection."""
         if self.stream.run is not None:
-            self._sender = self.stream.run.sender(self._observe)
+            self._sender = self.stream.run.share.sender(self._observe)
 
     def on_stop(self) -> None:
         """Give it back."""
@@ -55,12 +56,11 @@ class StreamUser(User):
 
     @task
     def send(self) -> None:
-        """One request, or none once the plan is done."""
-        try:
-            if self._sender is not None and self._sender.send_next():
-                return
-        except RecordError:
-            pass  # the run has noted it, and ends
+        """Whatever there is to send, until the run is over."""
+        run = self.stream.run
+        if run is not None and self._sender is not None:
+            with suppress(RecordError):  # the run has noted it, and ends
+                run.share.work(self._sender)
         raise StopUser
 
     def _observe(self, record: Record) -> None:
@@ -236,14 +236,23 @@ def _one_process(_: str) -> NoReturn:
     raise ArgumentTypeError(_ONE_PROCESS)
 
 
+def _default_users(options: Namespace) -> int | None:
+    """How many requests may be in flight where -u does not say; None: Locust's own default, 1."""
+    if options.rate or options.intervals or options.trace or options.plan or options.scenario == "Offline":
+        return DEFAULT_SENDERS
+    if options.preset and not options.host and options.scenario is None:
+        return options.gpu_num or default_workers()
+    return None
+
+
 @events.init.add_listener
 def _attach(environment: Environment, runner: Runner, web_ui: WebUI | None, **_: object) -> None:
     if not isinstance(runner, LocalRunner):
         print(_ONE_PROCESS, file=sys.stderr, flush=True)
         sys.exit(1)
     options = environment.parsed_options or Namespace()
-    if options.num_users is None and options.preset and not options.host:
-        options.num_users = options.gpu_num or default_workers()
+    if options.num_users is None:
+        options.num_users = _default_users(options)
     if options.spawn_rate is None:  # nothing is sent until all users are there, so they may come at once
         options.spawn_rate = min(float(options.num_users or 1), 100.0)
     gevent.get_hub().loop.update_now()  # else its clock is that of before the imports, and --run-time ends too early

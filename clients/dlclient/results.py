@@ -4,6 +4,8 @@
         run.json         one Run: plan, target, environment, verdict and a summary of each phase
         plan.jsonl       PlanHeader, then one Slot a line: what is sent, in this order, in every phase
         requests.jsonl   one Record a line, in the order in which the requests ended
+        requests-K.jsonl the same of Locust worker K, as it wrote them; requests.jsonl holds them all
+        samples.jsonl    what else was seen during the run, a line per source and second (dlclient.timeline)
         limits.json      the machine's bandwidths, where the run was given them (dlclient.limits)
 
 Times are seconds as floats, sizes are bytes as integers. A reader ignores fields that it does not know, and refuses a
@@ -11,14 +13,14 @@ schema that it does not know.
 """
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 import msgspec
 
 from dlclient.errors import ResultError
 
-SCHEMA = "dlserve-stream/1"
-PLAN_SCHEMA = "dlserve-plan/1"
+SCHEMA = "dlserve-stream/2"
+PLAN_SCHEMA = "dlserve-plan/2"
 RUN_FILE = "run.json"
 PLAN_FILE = "plan.jsonl"
 REQUESTS_FILE = "requests.jsonl"
@@ -26,14 +28,15 @@ REQUESTS_FILE = "requests.jsonl"
 Verdict = Literal["valid", "invalid"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One request and what came of it. `*_s` are seconds since its phase began."""
 
     phase: str
     index: int
     """Its slot in the plan."""
     due_s: float
-    """When it should have been sent; in a closed loop, when its user was free to send it (and had yet to connect)."""
+    """When it should have been sent: by the schedule of an open loop; in a closed one, when its user was free to send it (and
+    had yet to connect)."""
     sent_s: float
     first_byte_s: float | None
     """When the answer's headers were in; None: no answer came."""
@@ -56,6 +59,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The server's own time for the call (DeepDetect's head.time)."""
     stages: dict[str, float] | None = None
     """Where that time went, in seconds."""
+    reused: bool = True
+    """Whether the connection had been used before; else connecting is part of the latency."""
+    dropped: bool = False
+    """Never sent: no sender was free until long after it was due (--drop-after)."""
+    share: int = 0
+    """The Locust worker that sent it."""
+    reload_s: float | None = None
+    """What making the model cold took (deleting and creating it anew, say), just before it was sent; None: nothing was."""
+    reload_counts: bool = False
+    """Whether that is a part of the latency."""
+    answer: str | None = None
+    """Digest of the answer's content, where the run looks at it."""
 
     @property
     def ok(self) -> bool:
@@ -68,14 +83,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.done_s - self.due_s
 
     @property
+    def set_up_s(self) -> float:
+        """What making a model cold took, where that is how a request is set up and not how it is served."""
+        reload_s = 0.0 if self.reload_counts else self.reload_s or 0.0
+        return (self.stages or {}).get("demote", 0.0) + reload_s
+
+    @property
     def latency_s(self) -> float:
-        """What the user waited, less the stage `demote`: making a model cold is how a request is set up, not served."""
-        return self.waited_s - (self.stages or {}).get("demote", 0.0)
+        """Response time: what the user waited from when it was due, less what setting up took."""
+        return self.waited_s - self.set_up_s
+
+    @property
+    def service_s(self) -> float:
+        """Service time: from the actual send to done, less the stage `demote`; what waited in the load tester is not in it."""
+        return self.done_s - self.sent_s - (self.stages or {}).get("demote", 0.0)
 
     @property
     def send_lag_s(self) -> float:
-        """From due to sent: what the load tester itself (and connecting) took."""
-        return self.sent_s - self.due_s
+        """From due to sent: what the load tester itself (and connecting) took, less a reload before it."""
+        return self.sent_s - self.due_s - (self.reload_s or 0.0)
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -86,6 +112,9 @@ class Reason(msgspec.Struct, frozen=True):
     cure: str
 
 
+Interval = tuple[float, float]
+
+
 class Latency(msgspec.Struct, frozen=True):
     """Seconds; None where there are too few samples to say (see dlclient.statistics)."""
 
@@ -93,6 +122,10 @@ class Latency(msgspec.Struct, frozen=True):
     p50: float | None
     p90: float | None
     p99: float | None
+    p999: float | None = None
+    largest: float | None = None
+    intervals: dict[str, Interval] | None = None
+    """95 % confidence intervals by the names above, where the samples suffice (see dlclient.intervals)."""
 
 
 class SendLag(msgspec.Struct, frozen=True):
@@ -100,6 +133,8 @@ class SendLag(msgspec.Struct, frozen=True):
 
     mean: float | None
     p99: float | None
+    p50: float | None = None
+    largest: float | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,13 +158,43 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of weights per second of extra time that a cold request takes; None where nothing was loaded, or where too
     few warm requests ran like it (not batched with others) to tell what is extra."""
     send_lag_s: SendLag | None = None
-    """Part of the latency. None: no good answer, or a run of an earlier version."""
+    """Part of the latency. None: no good answer."""
+    service_s: Latency | None = None
+    """Service times: from the actual send. None: no good answer."""
+    first_byte_s: Latency | None = None
+    """From the actual send to the first byte of the answer. None: no good answer."""
+    dropped: int = 0
+    """Of the errors: requests that were never sent, as nobody was free to send them in time."""
+    new_connections: int = 0
+    """Requests that had to connect first."""
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a phase the figures are of. Seconds since the phase began, by the moment that requests were due."""
+
+    from_s: float = 0.0
+    to_s: float | None = None
+    """None: to its end."""
+    left_out: int = 0
+    """Requests that were due before or after, sent but not counted."""
+    warm_up_requests: int = 0
+    """Sent before the phase began, by the same plan, recorded nowhere."""
+    warm_up_s: float = 0.0
+    steady: bool | None = None
+    """Whether the last 3 windows of the warm-up agreed; None: nobody asked."""
+    started: float = 0.0
+    """When the phase began, on the master's `time.perf_counter`: the axis of samples.jsonl."""
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
     """One pass through the plan, at one temperature."""
 
     name: str
+    clock: Clock = Clock()
+    offered_per_s: float | None = None
+    """Requests per second that were due within the clock; None in a closed loop."""
+    delivered_per_s: float | None = None
+    """Of those, what was sent per second; None in a closed loop."""
     verdict: Verdict
     reasons: tuple[Reason, ...]
     warnings: tuple[Reason, ...]
@@ -139,31 +204,57 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     services: dict[str, Summary]
 
 
+class Seeds(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the four generators that a plan is drawn with."""
+
+    schedule: int
+    models: int
+    images: int
+    think: int
+
+    @classmethod
+    def all(cls, seed: int) -> Self:
+        """The same for each."""
+        return cls(schedule=seed, models=seed, images=seed, think=seed)
+
+    def __str__(self) -> str:
+        one, *others = (self.schedule, self.models, self.images, self.think)
+        if {one} == set(others):
+            return str(one)
+        return f"{one} (schedule), {others[0]} (models), {others[1]} (images), {others[2]} (think times)"
+
+
 class PlanHeader(msgspec.Struct, frozen=True, kw_only=True):
     """First line of plan.jsonl: all that the plan was drawn from."""
 
     schema: str
-    seed: int
+    seeds: Seeds
     requests: int
     services: tuple[str, ...]
     mix: str
     images: tuple[str, ...]
     """Names of the images that were drawn from."""
     batch_size: int
+    load: str = "closed"
+    """"closed": requests follow answers. Else the schedule: its rate and arrival process, or where it is from."""
 
 
-class Slot(msgspec.Struct, frozen=True, gc=False):
+class Slot(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One line of plan.jsonl: one request to send."""
 
     index: int
     model: str
     images: tuple[str, ...]
+    due_s: float | None = None
+    """When, since the phase began; None in a closed loop."""
+    think_s: float = 0.0
+    """Closed loop: how long its user waits before it."""
 
 
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What run.json says of the plan and of how it was sent."""
 
-    seed: int
+    seeds: Seeds
     requests: int
     """Per phase."""
     services: tuple[str, ...]
@@ -177,10 +268,14 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Of all names and contents, in order: equal means the same pictures."""
     batch_size: int
     users: int
-    """In the closed loop: how many requests were in flight at most."""
+    """How many requests were in flight at most; in a closed loop, all the time."""
     phases: tuple[str, ...]
     sha256: str
     """Of plan.jsonl."""
+    load: str = "closed"
+    """As in the plan's header."""
+    shares: int = 1
+    """Locust processes that sent it: share k of n had the slots k modulo n."""
     file: str = PLAN_FILE
 
 
@@ -189,8 +284,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     protocol: str
-    """How requests were sent: deepdetect (JSON with base64) or raw (the image's bytes as the body)."""
+    """How requests were sent: deepdetect (JSON with base64), raw (the image's bytes as the body), ..."""
     info: dict[str, object]
+    cold: str = "cache"
+    """How a model was made cold: "cache" by the request itself, "reload" by deleting and creating it, or the like, anew."""
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -279,12 +376,17 @@ def read_records(folder: Path) -> list[Record]:
 def read_plan(folder: Path) -> tuple[PlanHeader, list[Slot]]:
     """plan.jsonl of a result folder. Raises ResultError naming the file, the line and what to do."""
     path = folder / PLAN_FILE
-    first, _, rest = _read(path).partition(b"\n")
+    return parse_plan(_read(path), path)
+
+
+def parse_plan(content: bytes, path: Path) -> tuple[PlanHeader, list[Slot]]:
+    """The content of a plan.jsonl; `path` is for messages. Raises ResultError."""
+    first, _, rest = content.partition(b"\n")
     try:
+        _check_schema(msgspec.json.decode(first, type=_Schema).schema, PLAN_SCHEMA, path)
         header = msgspec.json.decode(first, type=PlanHeader)
     except msgspec.DecodeError as exc:
         raise ResultError(f"{path}:1: no plan header: {exc}; draw the plan again with the same --seed") from exc
-    _check_schema(header.schema, PLAN_SCHEMA, path)
     return header, _lines(path, rest, Slot, first_line=2)
 
 

@@ -45,6 +45,8 @@ def latency(samples_s: Iterable[float]) -> Latency:
         p50=percentile(ordered, 0.5),
         p90=percentile(ordered, 0.9),
         p99=percentile(ordered, 0.99),
+        p999=percentile(ordered, 0.999),
+        largest=ordered[-1] if ordered else None,
     )
 
 
@@ -171,6 +173,10 @@ def _summary(
         wall_s_per_image=wall_s / images if images else None,
         latency_s=latency(record.latency_s for record in good),
         latency_n=len(good),
+        service_s=latency(record.service_s for record in good) if good else None,
+        first_byte_s=_first_byte(good),
+        dropped=sum(record.dropped for record in records),
+        new_connections=sum(not record.reused for record in records),
         stages_s=mean_stages(good),
         weights_bytes=weights_bytes,
         load_bytes_per_s=load_bytes_per_s,
@@ -179,4 +185,17 @@ def _summary(
 
 
 def _send_lag(samples_s: Sequence[float]) -> SendLag | None:
-    return SendLag(mean=mean(samples_s), p99=percentile(sorted(samples_s), 0.99)) if samples_s else None
+    if not samples_s:
+        return None
+    ordered = sorted(samples_s)
+    return SendLag(mean=mean(ordered), p99=percentile(ordered, 0.99), p50=percentile(ordered, 0.5), largest=ordered[-1])
+
+
+def _first_byte(records: Iterable[Record]) -> Latency | None:
+    """From the actual send, less the stage `demote`, which comes before anything of an answer."""
+    waits = [
+        record.first_byte_s - record.sent_s - (record.stages or {}).get("demote", 0.0)
+        for record in records
+        if record.first_byte_s is not None
+    ]
+    return latency(waits) if waits else None

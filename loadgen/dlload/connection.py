@@ -15,6 +15,8 @@ import gevent.ssl
 from geventhttpclient.response import HTTPSocketResponse
 
 _BLOCK_BYTES = 1 << 16
+_SEND_BUFFER_BYTES = 1 << 20
+"""A usual image goes in one call, without a wait for the server to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Exchange:
     status: int
     body: bytes
     error: str
+    reused: bool = True
+    """Whether an earlier request went the same connection."""
 
 
 class Connection:
@@ -39,6 +43,7 @@ class Connection:
         self._port = parts.port or (443 if self._tls else 80)
         self._timeout_s = timeout_s
         self._socket: gevent.socket.socket | None = None
+        self._used = False
 
     def open(self) -> str:
         """Connect unless connected to a server that is still there; returns "" or why it did not work."""
@@ -48,12 +53,14 @@ class Connection:
         try:
             connected = gevent.socket.create_connection((self._host, self._port), self._timeout_s)
             connected.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+            connected.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             if self._tls:
                 connected = self._tls.wrap_socket(connected, server_hostname=self._host)
             connected.settimeout(None)  # `exchange` limits the whole, not each wait
         except OSError as exc:
             return f"cannot connect to {self._host}:{self._port}: {exc.strerror or exc}"
         self._socket = connected
+        self._used = False
         return ""
 
     def close(self) -> None:
@@ -71,6 +78,7 @@ class Connection:
         first_byte: float | None = None
         status, body, error = 0, b"", ""
         reusable = False
+        reused, self._used = self._used, True
         limit = gevent.Timeout.start_new(self._timeout_s)
         sent = perf_counter()
         try:
@@ -91,7 +99,7 @@ class Connection:
             limit.close()
             if not reusable:  # broken, timed out, its user was stopped, or the server asks for it
                 self.close()
-        return Exchange(sent, first_byte, done, status, body, error)
+        return Exchange(sent, first_byte, done, status, body, error, reused)
 
     def _is_stale(self, connected: gevent.socket.socket) -> bool:
         """Whether the server has closed the idle connection (or sent what nobody asked for)."""

@@ -9,19 +9,20 @@ from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from dlload.errors import OptionError
+from dlload.load_options import FILES, MULTI_STREAM_SAMPLES, LoadOptions, add_load_options, read_load_options
 
 Temperature = Literal["warm", "host", "disk"]
 TEMPERATURES: tuple[Temperature, ...] = ("warm", "host", "disk")
 PROTOCOLS = ("auto", "deepdetect", "raw")
 
-COMMAND_LINE_ONLY = ("api_key_file", "images", "results", "overwrite", "model_dir", "preset", "limits")
+COMMAND_LINE_ONLY = ("api_key_file", "images", "results", "overwrite", "model_dir", "preset", "limits", *FILES)
 """Options that read, write or replace files or start programs: not for whoever can reach the web page."""
 
 TITLE = "Stream options"
 DESCRIPTION = """\
 A random mix of models and images, drawn beforehand from the seed, is sent once per phase: warm (weights in the
-memory of the device) and disk (weights re-read for each request). Each Locust user (-u) sends its next request when
-its last one is answered. The result folder gets plan.jsonl, requests.jsonl, run.json and report.html. Exit code 0
+memory of the device) and disk (weights re-read for each request). Without --rate each Locust user (-u) sends its next
+request when its last one is answered. The result folder gets plan.jsonl, requests.jsonl, run.json and report.html. Exit code 0
 only if the result is valid. A configuration file (--config FILE: lines of "key = value", or TOML with the keys under
 [tool.locust]) takes these names without the dashes, among them the ones of the 2018 stream test: models, img_dir,
 result_dir, model_dir, gpu_num, batchsize, times."""
@@ -35,9 +36,8 @@ class StreamOptions:
     services: tuple[str, ...] = ()
     mix: str = "uniform"
     images: str = "sample"
-    requests: int = 500
+    load: LoadOptions = LoadOptions()
     phases: tuple[Temperature, ...] = ("warm", "disk")
-    seed: int = 1
     results: Path | None = None
     overwrite: bool = False
     batch_size: int = 1
@@ -97,9 +97,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--requests",
         "--times",
         type=int,
-        default=default.requests,
         metavar="N",
-        help="Requests per phase. Default: 500.",
+        help="Requests per phase. Default: 500; in an open loop that ends by itself, all of it.",
     )
     add(
         "--phases",
@@ -107,7 +106,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="P,P",
         help="Phases, one after the other: warm, host (GPU only), disk. Default: warm,disk.",
     )
-    add("--seed", type=int, default=default.seed, metavar="N", help="Same seed, same requests. Default: 1.")
+    add("--seed", type=int, default=1, metavar="N", help="Same seed, same requests. Default: 1.")
+    add_load_options(add)
     add(
         "--results",
         "--result-dir",
@@ -119,7 +119,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="Let --results name the folder of an earlier stream, and replace that."
     )
     add("--no-report", action="store_true", help="Leave report.html out; dlreport can make it later from the folder.")
-    add("--batch-size", "--batchsize", type=int, default=1, metavar="N", help="Images per request. Default: 1.")
+    add("--batch-size", "--batchsize", type=int, metavar="N", help="Images per request. Default: 1.")
     add(
         "--protocol",
         choices=PROTOCOLS,
@@ -177,19 +177,22 @@ def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
     services = tuple(name.lower() for name in _names(given.services, "--services"))
     if given.protocol not in PROTOCOLS:
         raise OptionError(f"--protocol {given.protocol}: not one; use {', '.join(PROTOCOLS)}")
-    if given.protocol == "raw" and int(given.batch_size) != 1:
+    load = read_load_options(given)
+    batch_size = _at_least(1, 1 if given.batch_size in (None, "") else given.batch_size, "--batch-size")
+    if load.scenario == "MultiStream" and not given.batch_size:
+        batch_size = MULTI_STREAM_SAMPLES
+    if given.protocol == "raw" and batch_size != 1:
         raise OptionError("--protocol raw carries one image a request; drop --batch-size or use --protocol deepdetect")
     return StreamOptions(
         url=_url(host),
         services=() if services == ("all",) else services,
         mix=given.mix,
         images=given.images,
-        requests=_at_least(1, given.requests, "--requests"),
+        load=load,
         phases=cast(tuple[Temperature, ...], phases),
-        seed=int(given.seed),
         results=_path(given.results, "--results") if given.results else None,
         overwrite=given.overwrite,
-        batch_size=_at_least(1, given.batch_size, "--batch-size"),
+        batch_size=batch_size,
         protocol=given.protocol,
         api_key=_api_key(given.api_key_file),
         timeout_s=_seconds(given.timeout, "--timeout"),

@@ -1,27 +1,27 @@
-"""What is sent, in which order: drawn from a seed before anything is sent. Pure: no I/O, no clock.
+"""What is sent, in which order and when: drawn from seeds before anything is sent. Pure: no I/O, no clock.
 
-The same header gives the same plan, byte for byte, on every machine and Python: all randomness is
-`random.Random.random`, whose sequence Python promises to keep. Models and images come from generators of their own,
-seeded with the first 8 bytes, big-endian, of SHA-256("dlserve-plan/1:<seed>:models") and of
-SHA-256("dlserve-plan/1:<seed>:images"). So another mix sends the same images in the same order, and other images go to
-the same models.
+The same header gives the same plan, byte for byte: all randomness is `random.Random.random`, whose sequence Python promises
+to keep, and times are rounded to microseconds. Four generators, as MLPerf LoadGen has them, for the schedule, the models, the
+images and the think times; each is seeded with the first 8 bytes, big-endian, of SHA-256("dlserve-plan/2:<seed>:<purpose>").
+So another mix sends the same images in the same order and at the same times, and another rate goes to the same models.
 """
 
 import hashlib
 import math
 import random
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import msgspec
-from dlclient.results import PLAN_SCHEMA, PlanHeader, Slot
+from dlclient.results import PLAN_SCHEMA, PlanHeader, Seeds, Slot
 
+from dlload.arrivals import Course, due_times, looped
 from dlload.errors import OptionError
+from dlload.mixes import read_mix
 
-_WEIGHT_STEPS = 1 << 32
-"""Weights become integers of this sum, so that no rounding of a machine's arithmetic can move a draw."""
+DEFAULT_REQUESTS = 500
+MOST_REQUESTS = 5_000_000
+"""A plan is kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,101 +31,166 @@ class Plan:
     header: PlanHeader
     slots: tuple[Slot, ...]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are sent when they are due, and not when a user is free."""
+        return self.header.load != "closed"
+
+    @property
+    def offered_per_s(self) -> float | None:
+        """Requests per second of the schedule; None in a closed loop, and where all is due at once."""
+        last_s = self.slots[-1].due_s if self.slots else None
+        return len(self.slots) / last_s if last_s else None
+
     def encode(self) -> bytes:
         """The content of plan.jsonl."""
-        return b"".join(msgspec.json.encode(line) + b"\n" for line in (self.header, *self.slots))
+        encoder = msgspec.json.Encoder()
+        return b"".join(encoder.encode(line) + b"\n" for line in (self.header, *self.slots))
 
     def sha256(self) -> str:
         """Digest of plan.jsonl."""
         return hashlib.sha256(self.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Each user sends its next request when its last one is answered, after `think_s` on average.
+
+    `think`: "none", "constant" or "exponential".
+    """
+
+    requests: int
+    think: str = "none"
+    think_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As the header has it."""
+        return "closed"
+
+    def think_times(self, draws: random.Random) -> Iterator[float]:
+        """Seconds between an answer and the next request, without an end."""
+        while True:
+            draw = draws.random()
+            yield round(-math.log1p(-draw) * self.think_s, 6) if self.think == "exponential" else self.think_s
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Requests are due by one schedule, whatever becomes of the ones before."""
+
+    course: Course
+    arrivals: str = "poisson"
+    requests: int | None = None
+    duration_s: float | None = None
+    name: str = "open"
+    """As the header has it; says the rate too."""
+
+    def due(self, draws: random.Random) -> list[float]:
+        """Seconds from the start."""
+        return due_times(self.course, self.arrivals, draws, requests=self.requests, seconds=self.duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """An open loop with given gaps in microseconds, looped."""
+
+    gaps_us: tuple[int, ...]
+    requests: int | None = None
+    duration_s: float | None = None
+    name: str = "intervals"
+
+    def due(self, _: random.Random) -> list[float]:
+        """Seconds from the start."""
+        return looped(self.gaps_us, requests=self.requests, seconds=self.duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """All requests are due at the start: MLPerf's Offline."""
+
+    requests: int
+
+    @property
+    def name(self) -> str:
+        """As the header has it."""
+        return "at once"
+
+    def due(self, _: random.Random) -> list[float]:
+        """All 0."""
+        return [0.0] * self.requests
+
+
+Load = Closed | Open | Intervals | AtOnce
+
+
 def draw(
-    *, seed: int, requests: int, services: Sequence[str], mix: str, images: Sequence[str], batch_size: int
+    *, seeds: Seeds, load: Load, services: Sequence[str], mix: str, images: Sequence[str], batch_size: int
 ) -> Plan:
-    """For each request a model by the mix, and `batch_size` images, each any of `images` with equal chance.
+    """For each request a model by the mix, `batch_size` images, each any of `images` with equal chance, and its time.
 
     Raises OptionError.
     """
-    if requests < 1:
-        raise OptionError(f"--requests {requests}: a phase needs at least one request")
     if batch_size < 1:
         raise OptionError(f"--batch-size {batch_size}: a request needs at least one image")
-    weights = mix_weights(mix, services)
-    served = tuple(service for service in services if weights[service] > 0)
-    bounds = list(accumulate(_steps([weights[service] for service in served])))
-    models = _generator(seed, "models")
-    pictures = _generator(seed, "images")
+    drawn_mix = read_mix(mix, services)
+    due: Iterable[float | None]
+    if isinstance(load, Closed):
+        count, due = load.requests, (None for _ in range(load.requests))
+        thinks = load.think_times(_generator(seeds.think, "think"))
+    else:
+        due = load.due(_generator(seeds.schedule, "schedule"))
+        count, thinks = len(due), iter(lambda: 0.0, None)
+    if count < 1:
+        raise OptionError(
+            "a phase needs at least one request; ask for more --requests, a longer --duration or a higher --rate"
+        )
+    if count > MOST_REQUESTS:
+        raise OptionError(f"{count:,} requests a phase are too many to plan: at most {MOST_REQUESTS:,}")
+    chooser = drawn_mix.chooser(count)
+    models = _generator(seeds.models, "models")
+    pictures = picture_draws(seeds)
     slots = tuple(
         Slot(
             index=index,
-            model=served[bisect_right(bounds, int(models.random() * bounds[-1]))],
+            model=chooser.choose(index, models.random()),
             images=tuple(images[int(pictures.random() * len(images))] for _ in range(batch_size)),
+            due_s=at,
+            think_s=think,
         )
-        for index in range(requests)
+        for index, (at, think) in enumerate(zip(due, thinks, strict=False))
     )
     header = PlanHeader(
         schema=PLAN_SCHEMA,
-        seed=seed,
-        requests=requests,
-        services=served,
+        seeds=seeds,
+        requests=count,
+        services=drawn_mix.asked,
         mix=mix,
         images=tuple(images),
         batch_size=batch_size,
+        load=load.name,
     )
     return Plan(header, slots)
 
 
-def mix_weights(mix: str, services: Sequence[str]) -> dict[str, float]:
-    """How often each service is asked, relative to the others.
-
-    `uniform`: all equally. `zipf:S`: the k-th service (in the order given) with weight k**-S. `a=3,b=1`: as written;
-    every service must be named, 0 leaves one out. Raises OptionError.
-    """
-    if not services:
-        raise OptionError("there is no service to send to; name some with --services")
-    kind, colon, exponent = mix.partition(":")
-    if mix == "uniform":
-        return dict.fromkeys(services, 1.0)
-    if kind == "zipf" and colon:
-        power = _weight(exponent, f"--mix {mix}: the exponent after zipf:")
-        return {service: rank**-power for rank, service in enumerate(services, start=1)}
-    if "=" in mix:
-        return _named_weights(mix, services)
-    raise OptionError(f"--mix {mix}: not a mix; use uniform, zipf:S such as zipf:1.1, or weights such as a=3,b=1")
+def faster(plan: Plan, speed: float) -> Plan:
+    """The same plan with all its times divided by `speed`; at 1 it is the same, byte for byte."""
+    if speed == 1:
+        return plan
+    slots = tuple(
+        msgspec.structs.replace(
+            slot,
+            due_s=None if slot.due_s is None else round(slot.due_s / speed, 6),
+            think_s=round(slot.think_s / speed, 6),
+        )
+        for slot in plan.slots
+    )
+    return Plan(msgspec.structs.replace(plan.header, load=f"{plan.header.load}, {speed:g} x as fast"), slots)
 
 
-def _named_weights(mix: str, services: Sequence[str]) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for part in mix.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        if not equals or not name:
-            raise OptionError(f"--mix {mix}: {part!r} is no weight; write name=number, with commas between")
-        if name in weights:
-            raise OptionError(f"--mix {mix}: {name} is there twice; give it one weight")
-        weights[name] = _weight(number, f"--mix {mix}: the weight of {name}")
-    if unknown := [name for name in weights if name not in services]:
-        raise OptionError(f"--mix {mix}: {', '.join(unknown)}: not among the services {', '.join(services)}")
-    if missing := [name for name in services if name not in weights]:
-        raise OptionError(f"--mix {mix}: no weight for {', '.join(missing)}; give each one, 0 leaves a service out")
-    if not any(weights.values()):
-        raise OptionError(f"--mix {mix}: all weights are 0; give at least one service more")
-    return {service: weights[service] for service in services}
-
-
-def _weight(text: str, what: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise OptionError(f"{what} must be a number of 0 or more, not {text!r}")
-    return number
-
-
-def _steps(weights: Sequence[float]) -> list[int]:
-    total = math.fsum(weights)
-    return [max(1, round(weight / total * _WEIGHT_STEPS)) for weight in weights]
+def picture_draws(seeds: Seeds) -> random.Random:
+    """What every plan's images are drawn with."""
+    return _generator(seeds.images, "images")
 
 
 def _generator(seed: int, purpose: str) -> random.Random:

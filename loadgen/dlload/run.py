@@ -3,7 +3,7 @@
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,27 +13,34 @@ from dlclient.client import Client
 from dlclient.environment import environment
 from dlclient.errors import ResultError
 from dlclient.limits import parse_limits
-from dlclient.results import SCHEMA, PlanFacts, Record, Run
+from dlclient.results import SCHEMA, Clock, PlanFacts, Record, Run
 from dlclient.results import Phase as PhaseResult
 from dlclient.results import Target as TargetFacts
 from dlclient.statistics import summarize, temperatures
 
 from dlload import pictures, verdict, warmup
 from dlload.connection import Connection
+from dlload.crew import Crew, LocalCrew
 from dlload.errors import OptionError, RecordError, StreamError, TargetError
-from dlload.options import StreamOptions
-from dlload.phase import Phase
-from dlload.plan import Plan, draw
+from dlload.load_options import with_gaps
+from dlload.options import StreamOptions, Temperature
+from dlload.plan import Plan, draw, faster
 from dlload.protocols.base import Protocol
 from dlload.protocols.deepdetect import DeepDetect
 from dlload.protocols.raw import Raw
 from dlload.recorder import Recorder, new_folder, open_recorder
-from dlload.sender import Sender
+from dlload.replay import check_fits, read_plan_file, read_trace
+from dlload.share import Share, Step
 from dlload.target import Target, find_target, look_at, protocol_name
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_S = 5.0
+_WARM_UP_LOOK_S = 0.25
+_MOST_WARM_UP_S = 60.0
+"""An automatic warm-up gives up then: what is not steady by now is judged as it is."""
+_LEAD_S = 0.1
+"""A phase opens that much later than it is told to, so that all senders are there."""
 _LAST_LOOK_S = 5.0
 """How long the server may take to say, at the end, whether its workers are still the same."""
 _PROTOCOLS: Mapping[str, type[Protocol]] = {kind.name: kind for kind in (DeepDetect, Raw)}
@@ -60,32 +67,53 @@ def prepare(options: StreamOptions) -> Material:
     with Client(options.url, options.api_key, options.timeout_s) as client:
         target, services = find_target(client, options)
     album = pictures.open_album(options.images)
-    plan = draw(
-        seed=options.seed,
-        requests=options.requests,
-        services=services,
-        mix=options.mix,
-        images=album.names,
-        batch_size=options.batch_size,
-    )
+    plan = make_plan(options, services, album.names)
     contents = album.read(name for slot in plan.slots for name in slot.images)
     facts = PlanFacts(
-        seed=options.seed,
-        requests=options.requests,
+        seeds=plan.header.seeds,
+        requests=plan.header.requests,
         services=plan.header.services,
-        mix=options.mix,
+        mix=plan.header.mix,
         images=album.source,
         image_count=len(contents),
         image_bytes=sum(map(len, contents.values())),
         image_sha256=pictures.digest(contents),
-        batch_size=options.batch_size,
+        batch_size=plan.header.batch_size,
         users=0,
         phases=options.phases,
         sha256=plan.sha256(),
+        load=plan.header.load,
     )
     protocol = _PROTOCOLS[protocol_name(options, target)](options.url, options.api_key)
     images = {name: protocol.encode(content) for name, content in contents.items()}
     return Material(options, target, plan, facts, protocol, images, limits)
+
+
+def make_plan(options: StreamOptions, services: Sequence[str], images: Sequence[str]) -> Plan:
+    """The plan that the options draw, repeat or take from a trace. Raises OptionError."""
+    load = options.load
+    if load.plan is not None:
+        plan = read_plan_file(load.plan)
+        check_fits(plan, services, images)
+        return faster(plan, load.speed)
+    if load.trace is not None:
+        traced = read_trace(
+            load.trace,
+            services=services,
+            images=images,
+            batch_size=options.batch_size,
+            seeds=load.seeds,
+            requests=load.most_requests,
+        )
+        return faster(traced, load.speed)
+    return draw(
+        seeds=load.seeds,
+        load=load.load if load.intervals is None else with_gaps(load.load, load.intervals),
+        services=services,
+        mix=options.mix,
+        images=images,
+        batch_size=options.batch_size,
+    )
 
 
 def _limits(path: Path) -> bytes:
@@ -113,13 +141,14 @@ def start_run(options: StreamOptions, run_number: int = 1) -> "StreamRun":
     recorder.save_plan(material.plan)
     if material.limits is not None:
         recorder.save_limits(material.limits)
+    header = material.plan.header
     logger.info(
-        "%d requests a phase to %s by %s; phases %s; seed %d; results in %s",
-        options.requests,
-        ", ".join(material.plan.header.services),
+        "%d requests a phase (%s) to %s by %s; phases %s; results in %s",
+        header.requests,
+        header.load,
+        ", ".join(header.services),
         material.protocol.name,
         ", ".join(options.phases),
-        options.seed,
         folder,
     )
     return StreamRun(material, recorder)
@@ -130,18 +159,25 @@ class StreamRun:
 
     def __init__(self, material: Material, recorder: Recorder) -> None:
         self.folder = recorder.folder
+        self.share = Share(
+            material.plan.slots,
+            material.protocol,
+            material.images,
+            self._connect,
+            self._write,
+            drop_after_s=material.options.load.drop_after_s,
+        )
         self._material = material
         self._target = material.target
         self._recorder = recorder
-        self._phases = [Phase(name, material.plan.slots, self._write) for name in material.options.phases]
+        self._crew: Crew = LocalCrew(self.share)
+        self._opened: list[Clock] = []
+        """Of the measured phases that were opened."""
         self._ended_by = ""
+        self._is_done = False
         self._users: list[int] = []
         self._started = _now()
         self._environment = environment()  # now: measuring changes some of it, and the end may be in a hurry
-
-    def sender(self, observe: Callable[[Record], None]) -> Sender:
-        """A new user."""
-        return Sender(self._phases, self._material.protocol, self._material.images, self._connect(), observe)
 
     def users_are(self, count: int) -> None:
         """Note how many users there are now."""
@@ -150,49 +186,78 @@ class StreamRun:
     def conduct(self) -> None:
         """Open the phases one after the other and see each to its end. Returns early if the run is stopped."""
         try:
-            for phase in self._phases:
-                self._warm_up(phase.name)
+            for name in self._material.options.phases:
+                self._load_models(name)
                 gc.collect()
                 gc.freeze()  # what exists now need not be looked through again within the measured time
+                clock = self._warm_up(name)
                 if self._ended_by:
                     return
-                phase.open()
-                while not phase.ended.wait(PROGRESS_S):
-                    logger.info(_progress(phase))
-                logger.info(_progress(phase))
-                if phase.gave_up:
-                    self._end(f"{phase.name}: the server stopped answering ({phase.records[-1].error})")
+                self._measure(name, clock)
                 if self._ended_by:
                     return
+            self._is_done = True
         except StreamError as exc:
             self._end(str(exc))
         finally:
             gc.unfreeze()
+            self._crew.end()
+
+    def _warm_up(self, name: Temperature) -> Clock:
+        """Send what comes before the clock; what is known of it."""
+        wanted = self._material.options.load.warm_up
+        if wanted.is_none:
+            return Clock()
+        began = time.perf_counter()
+        self._crew.open(Step(name, measured=False, at=began + _LEAD_S, most_requests=wanted.requests))
+        limit_s = _MOST_WARM_UP_S if wanted.seconds is None else wanted.seconds
+        while not self._crew.wait(_WARM_UP_LOOK_S):
+            state = self._crew.state()
+            long_enough = wanted.requests is None and time.perf_counter() - began > limit_s + _LEAD_S
+            if self._ended_by or long_enough or (wanted.until_steady and state.steady):
+                self._crew.close()
+        state = self._crew.state()
+        if state.gave_up:
+            self._end(f"{name}, warming up: {state.gave_up}")
+        steady = state.steady if wanted.until_steady else None
+        took_s = time.perf_counter() - began
+        logger.info("%s: warmed up with %d requests in %.1f s", name, state.ended, took_s)
+        return Clock(warm_up_requests=state.ended, warm_up_s=took_s, steady=steady)
+
+    def _measure(self, name: Temperature, clock: Clock) -> None:
+        """One phase of the plan."""
+        at = time.perf_counter() + _LEAD_S
+        self._opened.append(msgspec.structs.replace(clock, started=at))
+        self._crew.open(Step(name, measured=True, at=at))
+        while not self._crew.wait(PROGRESS_S):
+            logger.info(self._progress(name, at))
+        logger.info(self._progress(name, at))
+        if gave_up := self._crew.state().gave_up:
+            self._end(f"{name}: {gave_up}")
 
     def stop(self, why: str) -> None:
         """End before the plan is done; does nothing after that."""
-        if not all(phase.ended.is_set() for phase in self._phases):
+        if not self._is_done:
             self._end(why)
 
     def finish(self) -> Run:
         """Judge, summarize, write run.json; once nobody sends any more. Raises RecordError."""
+        records = self._crew.collect()
         self._recorder.close()
+        phases = self._phases(records)
         plan = self._material.plan.header
-        restarted = self._restarted_workers()
-        judgements = [
-            verdict.judge_phase(phase.records, verdict.Expected(phase.name, phase.name, plan.requests))
-            for phase in self._phases
-        ]
         simulated = [service for service in plan.services if service in self._target.simulated]
         circumstances = verdict.Circumstances(
             interrupted=self._ended_by,
             simulated=simulated,
             users=self._users,
             requests=plan.requests,
-            restarted_workers=restarted,
+            is_open_loop=self._material.plan.is_open,
+            restarted_workers=self._restarted_workers(),
+            missing_shares=self._crew.missing,
             environment=self._environment,
         )
-        judgement = verdict.judge_run(judgements, circumstances)
+        judgement = verdict.judge_run(phases, circumstances)
         options = self._material.options
         run = Run(
             schema=SCHEMA,
@@ -205,10 +270,12 @@ class StreamRun:
             warnings=judgement.warnings,
             simulated=bool(simulated),
             timed_scope="client",
-            plan=msgspec.structs.replace(self._material.plan_facts, users=max(self._users, default=0)),
+            plan=msgspec.structs.replace(
+                self._material.plan_facts, users=max(self._users, default=0), shares=self._crew.shares
+            ),
             target=TargetFacts(url=options.url, protocol=self._material.protocol.name, info=self._target.info),
             environment=self._environment,
-            phases=self._phase_results(judgements),
+            phases=phases,
         )
         self._recorder.save_run(run)
         return run
@@ -225,35 +292,53 @@ class StreamRun:
             return
         self._ended_by = why
         logger.error("the run ends early: %s", why)
-        for phase in self._phases:
-            phase.close()
+        self._crew.end()
 
-    def _phase_results(self, judgements: list[verdict.Judgement]) -> tuple[PhaseResult, ...]:
+    def _phases(self, records: Sequence[Sequence[Record]]) -> tuple[PhaseResult, ...]:
+        """What the measured phases were; those that never opened are there too, empty."""
+        options, plan = self._material.options, self._material.plan
+        clocks = [*self._opened, *(Clock() for _ in options.phases[len(self._opened) :])]
+        sent = [*records, *([] for _ in options.phases[len(records) :])]
+        counted = [_within(own, clock, options.load.tail_s) for own, clock in zip(sent, clocks, strict=True)]
+        warm = next((own for name, (own, _) in zip(options.phases, counted, strict=True) if name == "warm"), [])
         results: list[PhaseResult] = []
-        warm = next((phase.records for phase in self._phases if phase.name == "warm"), [])
-        services = self._material.plan.header.services
-        for phase, judgement in zip(self._phases, judgements, strict=True):
-            total, by_service = summarize(phase.records, services, self._target.weights_bytes, warm)
-            result = PhaseResult(
-                name=phase.name,
-                verdict=judgement.verdict,
-                reasons=judgement.reasons,
-                warnings=judgement.warnings,
-                temperatures=temperatures(phase.records),
-                total=total,
-                services=by_service,
+        for name, all_sent, (own, clock) in zip(options.phases, sent, counted, strict=True):
+            total, by_service = summarize(own, plan.header.services, self._target.weights_bytes, warm)
+            expected = verdict.Expected(
+                name,
+                name,
+                plan.header.requests,
+                is_scheduled=plan.offered_per_s is not None,
+                max_send_lag_s=options.load.max_send_lag_s,
+                steady=clock.steady,
             )
-            results.append(result)
+            judgement = verdict.judge_phase(own, expected, total, sent=len(all_sent))
+            length_s = _length_s(plan, clock)
+            results.append(
+                PhaseResult(
+                    name=name,
+                    clock=clock,
+                    offered_per_s=len(own) / length_s if length_s and own else None,
+                    delivered_per_s=_delivered_per_s(own, length_s),
+                    verdict=judgement.verdict,
+                    reasons=judgement.reasons,
+                    warnings=judgement.warnings,
+                    temperatures=temperatures(own),
+                    total=total,
+                    services=by_service,
+                )
+            )
         return tuple(results)
 
-    def _warm_up(self, phase: str) -> None:
+    def _load_models(self, phase: str) -> None:
+        """Have every worker load and run every model once."""
         material = self._material
         services = material.plan.header.services
         images = [material.images[name] for name in material.plan.slots[0].images]
         rounds = warmup.rounds(services, self._target.workers_to_pin(services))
         began = time.perf_counter()
         sent = warmup.warm_up(rounds, material.protocol, images, self._connect)
-        logger.info("%s: warmed up with %d requests in %.1f s", phase, sent, time.perf_counter() - began)
+        logger.info("%s: every model ran, %d requests in %.1f s", phase, sent, time.perf_counter() - began)
         with Client(material.options.url, material.options.api_key, material.options.timeout_s) as client:
             self._target = look_at(client)  # by now the size of every model is known
 
@@ -269,16 +354,39 @@ class StreamRun:
         before = {worker.worker: worker.generation for worker in self._material.target.workers}
         return [worker.worker for worker in now.workers if worker.generation != before.get(worker.worker)]
 
+    def _progress(self, name: str, began: float) -> str:
+        state = self._crew.state()
+        rate = state.images / max(time.perf_counter() - began, 1e-9)
+        total = self._material.plan.header.requests
+        return f"{name}: {state.ended} of {total} requests, {rate:.1f} images/s, {state.errors} errors"
+
     def _connect(self) -> Connection:
         return Connection(self._material.options.url, self._material.options.timeout_s)
 
 
-def _progress(phase: Phase) -> str:
-    records = phase.records
-    errors = sum(not record.ok for record in records)
-    images = sum(record.images for record in records if record.ok)
-    rate = images / max(time.perf_counter() - phase.started, 1e-9)
-    return f"{phase.name}: {len(records)} of {len(phase.slots)} requests, {rate:.1f} images/s, {errors} errors"
+def _within(records: Sequence[Record], clock: Clock, tail_s: float) -> tuple[list[Record], Clock]:
+    """The records that the figures are of, by the moment they were due, and the clock with its end."""
+    if not tail_s:
+        return list(records), clock
+    to_s = max(0.0, max((record.due_s for record in records), default=0.0) - tail_s)
+    kept = [record for record in records if record.due_s <= to_s]
+    return kept, msgspec.structs.replace(clock, to_s=to_s, left_out=len(records) - len(kept))
+
+
+def _length_s(plan: Plan, clock: Clock) -> float | None:
+    """Of the part of an open plan that the clock takes in, in seconds; None in a closed loop."""
+    if plan.offered_per_s is None:
+        return None
+    last_s = plan.slots[-1].due_s or 0.0
+    return last_s if clock.to_s is None else min(last_s, clock.to_s)
+
+
+def _delivered_per_s(records: Sequence[Record], length_s: float | None) -> float | None:
+    """Requests per second that were sent: as many as were, over the time from the first due to the last sent."""
+    if not length_s:
+        return None
+    sent = [record.sent_s for record in records if not record.dropped]
+    return len(sent) / max(length_s, *sent) if sent else 0.0
 
 
 def _now() -> str:

@@ -43,7 +43,7 @@ def _verdict(run: Run) -> str:
     stamp = " (SIMULATED device)" if run.simulated else ""
     line = (
         f"{run.verdict.upper()}{stamp}: {plan.requests:,} requests a phase, {plan.users} users, batch {plan.batch_size}, "
-        f"seed {plan.seed}, {run.target.protocol} to {run.target.url}"
+        f"seed {plan.seeds}, {run.target.protocol} to {run.target.url}"
     )
     reasons = _notes("reason", run.reasons)
     return _wrapped(line, "") + (f"\n{reasons}" if reasons else "")

@@ -4,7 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlclient.results import Environment, Reason, Record, Verdict
+from dlclient.results import Environment, Phase, Reason, Record, Summary, Verdict
+
+LEAST_SEND_LAG_S = 0.001
+SEND_LAG_SHARE = 0.05
+"""The p99 of the send lag may be 1 ms, or that share of the median latency, whichever is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,12 @@ class Expected:
     temperature: str
     """That every answer should report."""
     requests: int
+    is_scheduled: bool = False
+    """Whether requests were due at times of their own, so that lateness is the load tester's."""
+    max_send_lag_s: float | None = None
+    """None: LEAST_SEND_LAG_S or SEND_LAG_SHARE of the median latency."""
+    steady: bool | None = None
+    """Whether the warm-up ended in a steady state; None: nobody asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +54,38 @@ class Circumstances:
     """Per phase."""
     restarted_workers: Sequence[int]
     environment: Environment
+    is_open_loop: bool = False
+    missing_shares: Sequence[str] = ()
+    """Locust workers that were lost on the way."""
+    findings: Sequence[Reason] = ()
+    """What watching the run found, that makes it invalid."""
+    remarks: Sequence[Reason] = ()
+    """What watching the run found, that is a warning."""
 
 
-def judge_phase(records: Sequence[Record], expected: Expected) -> Judgement:
-    """Every planned request was sent, answered well, and found the temperature that the phase is about."""
+def judge_phase(records: Sequence[Record], expected: Expected, total: Summary, sent: int) -> Judgement:
+    """Every planned request was sent in time, answered well, and found the temperature that the phase is about.
+
+    `records`, `total`: of what the figures are of; `sent`: how many requests there are records of in all.
+    """
     reasons: list[Reason] = []
-    if len(records) < expected.requests:
+    if sent < expected.requests:
         reasons.append(
             Reason(
                 "incomplete",
-                f"{expected.phase}: {expected.requests - len(records)} of {expected.requests} requests were not sent",
+                f"{expected.phase}: {expected.requests - sent} of {expected.requests} requests were not sent",
                 "let the run go to its end, or ask for fewer --requests",
             )
         )
-    if failed := [record for record in records if not record.ok]:
+    if total.dropped:
+        reasons.append(
+            Reason(
+                "dropped",
+                f"{expected.phase}: {total.dropped} of {len(records)} requests were never sent: no sender was free in time",
+                "lower the --rate, or allow more requests in flight (-u)",
+            )
+        )
+    if failed := [record for record in records if not record.ok and not record.dropped]:
         (text, count), *others = Counter(record.error for record in failed).most_common()
         more = f" ({count} times; {len(others)} other kinds of error)" if others else ""
         reasons.append(
@@ -68,7 +96,39 @@ def judge_phase(records: Sequence[Record], expected: Expected) -> Judgement:
             )
         )
     temperature_reasons, warnings = _judge_temperature(records, expected)
+    if expected.is_scheduled:
+        reasons.extend(_judge_send_lag(expected, total))
+    if expected.steady is False:
+        warnings = (
+            *warnings,
+            Reason(
+                "not-steady",
+                f"{expected.phase}: the warm-up ended before 3 windows agreed",
+                "warm up for longer (--warmup 120s), or see what else this machine does",
+            ),
+        )
     return Judgement((*reasons, *temperature_reasons), warnings)
+
+
+def _judge_send_lag(expected: Expected, total: Summary) -> list[Reason]:
+    """A request that is sent late measures another load than the one that was asked for."""
+    lag, latency = total.send_lag_s, total.latency_s
+    if lag is None:
+        return []
+    worst, name = (lag.largest, "largest") if lag.p99 is None else (lag.p99, "p99")
+    limit_s = expected.max_send_lag_s
+    if limit_s is None:
+        limit_s = max(LEAST_SEND_LAG_S, SEND_LAG_SHARE * (latency.p50 or 0.0))
+    if worst is None or worst <= limit_s:
+        return []
+    text = (
+        f"{expected.phase}: requests were sent late, {name} {worst * 1e3:.3g} ms, by more than {limit_s * 1e3:.3g} ms"
+    )
+    cure = (
+        "lower the --rate; allow more requests in flight (-u) if the server is slow; give the load tester a core of its own "
+        "or more processes (--processes); or say with --max-send-lag what you can live with"
+    )
+    return [Reason("send-lag", text, cure)]
 
 
 def _judge_temperature(records: Sequence[Record], expected: Expected) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
@@ -98,17 +158,35 @@ def _judge_temperature(records: Sequence[Record], expected: Expected) -> tuple[t
     return (reason,), ()
 
 
-def judge_run(phases: Sequence[Judgement], circumstances: Circumstances) -> Judgement:
+def judge_run(phases: Sequence[Phase | Judgement], circumstances: Circumstances) -> Judgement:
     """Everything that is wrong with any phase, and with the run as a whole."""
     reasons: list[Reason] = []
     if circumstances.interrupted:
         reasons.append(
             Reason("interrupted", f"the run did not go to its end: {circumstances.interrupted}", "run it again in full")
         )
+    if circumstances.missing_shares:
+        reasons.append(
+            Reason(
+                "missing-worker",
+                f"{len(circumstances.missing_shares)} Locust workers were lost: {'; '.join(circumstances.missing_shares)}",
+                "see that worker's log; its records up to then are in the result folder of its machine",
+            )
+        )
+    if circumstances.restarted_workers:
+        workers = ", ".join(map(str, circumstances.restarted_workers))
+        reasons.append(
+            Reason(
+                "server-restarted",
+                f"the server's worker {workers} was replaced during the run",
+                "see the server's log for why, and run again",
+            )
+        )
+    reasons.extend(circumstances.findings)
     for phase in phases:
         reasons.extend(phase.reasons)
     warnings = [warning for phase in phases for warning in phase.warnings]
-    return Judgement(tuple(reasons), (*warnings, *_warnings(circumstances)))
+    return Judgement(tuple(reasons), (*warnings, *circumstances.remarks, *_warnings(circumstances)))
 
 
 def _warnings(circumstances: Circumstances) -> list[Reason]:
@@ -138,17 +216,12 @@ def _warnings(circumstances: Circumstances) -> list[Reason]:
                 "leave it alone while a run is on; start another run for another number",
             )
         )
-    elif any(users > circumstances.requests for users in circumstances.users):
+    elif not circumstances.is_open_loop and any(users > circumstances.requests for users in circumstances.users):
         warnings.append(
             Reason(
                 "users-idle",
                 f"{circumstances.users[0]} users shared {circumstances.requests} requests a phase: some sent nothing",
                 "ask for more --requests or fewer users (-u)",
             )
-        )
-    if circumstances.restarted_workers:
-        workers = ", ".join(map(str, circumstances.restarted_workers))
-        warnings.append(
-            Reason("worker-restarted", f"worker {workers} was replaced during the run", "see the server's log for why")
         )
     return warnings

@@ -14,6 +14,7 @@ from dlclient.results import (
     PlanFacts,
     Record,
     Run,
+    Seeds,
     Slot,
     Target,
     read_plan,
@@ -53,7 +54,7 @@ RUN = Run(
     simulated=False,
     timed_scope="client",
     plan=PlanFacts(
-        seed=1,
+        seeds=Seeds.all(1),
         requests=2,
         services=("a",),
         mix="uniform",
@@ -147,8 +148,8 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         (b"", r"run\.json is no result of the stream load tester"),
         (b"[]", r"run\.json is no result of the stream load tester"),
         (b"{}", r"run\.json has schema ''"),
-        (b'{"schema": "dlserve-stream/9"}', r"has schema 'dlserve-stream/9', this version reads 'dlserve-stream/1'"),
-        (b'{"schema": "dlserve-stream/1"}', r"missing required field"),
+        (b'{"schema": "dlserve-stream/9"}', r"has schema 'dlserve-stream/9', this version reads 'dlserve-stream/2'"),
+        (b'{"schema": "dlserve-stream/2"}', r"missing required field"),
     ],
 )
 def test_what_is_no_run_is_told(tmp_path: Path, content: bytes, says: str) -> None:
@@ -164,7 +165,7 @@ def test_a_missing_file_is_told_with_what_a_folder_should_hold(tmp_path: Path) -
         read_records(tmp_path)
 
 
-HEADER = b'{"schema":"dlserve-plan/1","seed":1,"requests":2,"services":["a"],"mix":"uniform","images":["x"],"batch_size":1}\n'
+HEADER = b'{"schema":"dlserve-plan/2","seeds":{"schedule":1,"models":1,"images":1,"think":1},"requests":2,"services":["a"],"mix":"uniform","images":["x"],"batch_size":1}\n'
 
 
 def test_a_plan_is_a_header_and_slots(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_a_plan_is_a_header_and_slots(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (b"", r"plan\.jsonl:1: no plan header"),
-        (HEADER.replace(b"plan/1", b"plan/2"), "has schema 'dlserve-plan/2'"),
+        (HEADER.replace(b"plan/2", b"plan/9"), "has schema 'dlserve-plan/9'"),
         (HEADER + b"nonsense\n", r"plan\.jsonl:2: "),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_percentile_needs_its_samples(fraction: float, floor: int) -> None:
 
 def test_a_mean_needs_one_sample() -> None:
     assert latency([]) == Latency(None, None, None, None)
-    assert latency([0.5]) == Latency(0.5, None, None, None)
+    assert latency([0.5]) == Latency(0.5, None, None, None, largest=0.5)
     assert latency([0.25] * 11 + [3.25]) == Latency(0.5, 0.25, None, None)
 
 
@@ -235,7 +235,7 @@ def test_the_lag_of_sending_is_summed_up_by_the_sample_rule() -> None:
     few, _ = summarize([record(sent_after_s=0.001), record(sent_after_s=0.003), record(error="x")], ["a"], {})
     many, _ = summarize([record(sent_after_s=number / 1e6) for number in range(1000)], ["a"], {})
     none, _ = summarize([record(error="x")], ["a"], {})
-    assert few.send_lag_s == SendLag(mean=0.002, p99=None)
+    assert few.send_lag_s == SendLag(mean=0.002, p99=None, largest=0.003)
     assert many.send_lag_s is not None
     assert many.send_lag_s.p99 == pytest.approx(0.000989)
     assert none.send_lag_s is None

@@ -20,6 +20,7 @@ from dlclient.results import (
     Reason,
     Record,
     Run,
+    Seeds,
     Slot,
     Target,
     write_run,
@@ -115,7 +116,7 @@ class StreamResult:
 
     def _plan(self) -> PlanFacts:
         return PlanFacts(
-            seed=7,
+            seeds=Seeds.all(7),
             requests=max((len(records) for records in self.phases.values()), default=0),
             services=self.services,
             mix="uniform",
@@ -137,7 +138,7 @@ class StreamResult:
         _write_lines(folder / REQUESTS_FILE, records)
         plan = self._plan()
         header = PlanHeader(
-            schema=PLAN_SCHEMA, seed=7, requests=plan.requests, services=self.services, mix="uniform", images=("cat.jpg",),
+            schema=PLAN_SCHEMA, seeds=Seeds.all(7), requests=plan.requests, services=self.services, mix="uniform", images=("cat.jpg",),
             batch_size=self.batch_size,
         )  # fmt: skip
         slots = [Slot(index, record.model, (record.image,)) for index, record in enumerate(records[: plan.requests])]

@@ -48,7 +48,7 @@ def test_the_names_of_2018_mean_the_options_of_today(tmp_path: Path) -> None:
         *("--gpu-num", "8", "--batch-size", "4", "--requests", "77"),
     )
     assert old == new
-    assert (new.requests, new.batch_size, new.gpu_num, new.results) == (77, 4, 8, Path("out"))
+    assert (new.load.load.requests, new.batch_size, new.gpu_num, new.results) == (77, 4, 8, Path("out"))
 
 
 @pytest.mark.parametrize(

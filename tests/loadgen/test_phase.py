@@ -37,9 +37,9 @@ def phase(written: list[Record]) -> Phase:
 
 
 def take(phase: Phase) -> int:
-    slot = phase.take()
-    assert slot is not None
-    return slot.index
+    turn = phase.take()
+    assert turn is not None
+    return turn.slot.index
 
 
 def test_every_slot_is_handed_out_once_and_in_order(phase: Phase, written: list[Record]) -> None:

@@ -7,9 +7,10 @@ from collections import Counter
 
 import msgspec
 import pytest
-from dlclient.results import PlanHeader, Slot
+from dlclient.results import PlanHeader, Seeds, Slot
+from dlload.arrivals import read_course
 from dlload.errors import OptionError
-from dlload.plan import Plan, draw, mix_weights
+from dlload.plan import AtOnce, Closed, Intervals, Open, Plan, draw, faster
 
 SERVICES = ("a", "b", "c")
 IMAGES = ("x.jpg", "y.jpg", "z.jpg")
@@ -23,25 +24,35 @@ def plan(
     images: tuple[str, ...] = IMAGES,
     batch_size: int = 1,
 ) -> Plan:
-    return draw(seed=seed, requests=requests, services=services, mix=mix, images=images, batch_size=batch_size)
+    return draw(
+        seeds=Seeds.all(seed), load=Closed(requests), services=services, mix=mix, images=images, batch_size=batch_size
+    )
 
 
 def test_a_plan_is_the_same_on_every_machine() -> None:
     # a digest computed once: a change here breaks every comparison with earlier results
     assert plan(requests=5, mix="zipf:1.1").sha256() == GOLDEN
-    assert [slot.model for slot in plan(requests=8).slots] == ["c", "a", "c", "b", "b", "b", "a", "a"]
+    assert [slot.model for slot in plan(requests=8).slots] == ["a", "c", "a", "b", "a", "b", "a", "a"]
 
 
-GOLDEN = "2da0013125f8f2aa5d92643db88367e5f9b5a4ee186998115768e93e683957eb"
+GOLDEN = "2269ea3c859fd3ca03fafd60b0a0d845adcfc534c0dbd27eda3689f734d059a2"
 
 
 def test_equal_seeds_give_equal_bytes_in_another_process() -> None:
     code = (
-        "from dlload.plan import draw; print(draw(seed=7, requests=50, services=('a', 'b'), mix='zipf:0.9',"
+        "from dlclient.results import Seeds; from dlload.plan import Open, draw; from dlload.arrivals import read_course;"
+        "print(draw(seeds=Seeds.all(7), load=Open(read_course('50', 1), 'gamma:2', 50), services=('a', 'b'), mix='zipf:0.9',"
         " images=('x', 'y'), batch_size=2).sha256())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    mine = draw(seed=7, requests=50, services=("a", "b"), mix="zipf:0.9", images=("x", "y"), batch_size=2)
+    mine = draw(
+        seeds=Seeds.all(7),
+        load=Open(read_course("50", 1), "gamma:2", 50),
+        services=("a", "b"),
+        mix="zipf:0.9",
+        images=("x", "y"),
+        batch_size=2,
+    )
     assert other == mine.sha256() == hashlib.sha256(mine.encode()).hexdigest()
 
 
@@ -61,43 +72,6 @@ def test_the_images_do_not_change_which_models_are_asked() -> None:
 
 def test_a_longer_plan_begins_like_a_shorter_one() -> None:
     assert plan(requests=300).slots[:200] == plan(requests=200).slots
-
-
-@pytest.mark.parametrize(
-    ("mix", "weights"),
-    [
-        ("uniform", {"a": 1.0, "b": 1.0, "c": 1.0}),
-        ("zipf:1", {"a": 1.0, "b": 1 / 2, "c": 1 / 3}),
-        ("zipf:2", {"a": 1.0, "b": 1 / 4, "c": 1 / 9}),
-        ("zipf:0", {"a": 1.0, "b": 1.0, "c": 1.0}),
-        ("a=3,b=1,c=0", {"a": 3.0, "b": 1.0, "c": 0.0}),
-        (" c = 1 , a=2, b=0.5", {"a": 2.0, "b": 0.5, "c": 1.0}),
-    ],
-)
-def test_a_mix_means_these_weights(mix: str, weights: dict[str, float]) -> None:
-    assert mix_weights(mix, SERVICES) == pytest.approx(weights)
-
-
-@pytest.mark.parametrize(
-    ("mix", "says"),
-    [
-        ("even", "uniform, zipf:S"),
-        ("zipf", "uniform, zipf:S"),
-        ("zipf:", "exponent"),
-        ("zipf:-1", "exponent"),
-        ("zipf:nan", "exponent"),
-        ("a=1,b=1", "no weight for c"),
-        ("a=1,b=1,c=1,d=1", "d: not among the services a, b, c"),
-        ("a=1,b=x,c=1", "the weight of b must be a number"),
-        ("a=1,b=-2,c=1", "the weight of b must be a number"),
-        ("a=1,a=2,b=1,c=1", "a is there twice"),
-        ("a=1,,b=1", "is no weight"),
-        ("a=0,b=0,c=0", "all weights are 0"),
-    ],
-)
-def test_a_mix_that_cannot_be_used_says_why(mix: str, says: str) -> None:
-    with pytest.raises(OptionError, match=says):
-        mix_weights(mix, SERVICES)
 
 
 def test_an_empty_plan_is_refused() -> None:
@@ -140,3 +114,55 @@ def test_the_file_is_the_header_and_one_line_a_slot() -> None:
     header, *rows = drawn.encode().splitlines()
     assert msgspec.json.decode(header, type=PlanHeader) == drawn.header
     assert [msgspec.json.decode(row, type=Slot) for row in rows] == list(drawn.slots)
+
+
+def drawn(load: Closed | Open | Intervals | AtOnce, mix: str = "uniform", **seeds: int) -> Plan:
+    given = {"schedule": 1, "models": 1, "images": 1, "think": 1} | seeds
+    return draw(seeds=Seeds(**given), load=load, services=SERVICES, mix=mix, images=IMAGES, batch_size=1)
+
+
+def test_each_seed_changes_its_own_draws_and_no_others() -> None:
+    load = Open(read_course("100", 1), requests=100)
+    plain = drawn(load).slots
+    for name, field in (("schedule", "due_s"), ("models", "model"), ("images", "images")):
+        other = drawn(load, "uniform", **{name: 2}).slots
+        changed = {
+            part
+            for part in ("due_s", "model", "images")
+            if [getattr(a, part) for a in plain] != [getattr(b, part) for b in other]
+        }
+        assert changed == {field}
+    thinking = Closed(50, "exponential", 0.5)
+    assert [slot.think_s for slot in drawn(thinking).slots] != [slot.think_s for slot in drawn(thinking, think=2).slots]
+    assert [slot.model for slot in drawn(thinking).slots] == [slot.model for slot in drawn(thinking, think=2).slots]
+
+
+def test_another_rate_goes_to_the_same_models_and_is_the_same_schedule_faster() -> None:
+    slow, fast = (drawn(Open(read_course(rate, 1), requests=50)) for rate in ("10", "20"))
+    assert [slot.model for slot in slow.slots] == [slot.model for slot in fast.slots]
+    assert [slot.due_s for slot in fast.slots] == pytest.approx(
+        [(slot.due_s or 0) / 2 for slot in slow.slots], abs=1e-6
+    )
+
+
+def test_a_closed_loop_has_no_due_times_and_thinks_as_it_is_told() -> None:
+    assert {(slot.due_s, slot.think_s) for slot in drawn(Closed(20)).slots} == {(None, 0.0)}
+    assert {slot.think_s for slot in drawn(Closed(20, "constant", 0.25)).slots} == {0.25}
+    thinks = [slot.think_s for slot in drawn(Closed(20_000, "exponential", 0.25)).slots]
+    assert sum(thinks) / len(thinks) == pytest.approx(0.25, rel=0.03)
+
+
+def test_offline_is_all_at_once() -> None:
+    plan_ = drawn(AtOnce(5))
+    assert [slot.due_s for slot in plan_.slots] == [0.0] * 5
+    assert plan_.is_open
+    assert plan_.offered_per_s is None
+
+
+def test_a_plan_twice_as_fast_has_half_the_times_and_at_1_it_is_the_same() -> None:
+    plan_ = drawn(Open(read_course("10", 1), requests=20))
+    assert faster(plan_, 1.0) is plan_
+    assert [slot.due_s for slot in faster(plan_, 2.0).slots] == pytest.approx(
+        [(slot.due_s or 0) / 2 for slot in plan_.slots], abs=1e-6
+    )
+    assert faster(plan_, 2.0).header.load.endswith("2 x as fast")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from dlclient.results import Record, read_plan, read_records
+from dlclient.results import Record, Seeds, read_plan, read_records
 from dlload.errors import RecordError
-from dlload.plan import draw
+from dlload.plan import Closed, draw
 from dlload.recorder import new_folder, open_recorder
 
 NOW = time.struct_time((2026, 1, 2, 3, 4, 5, 0, 1, 0))
@@ -99,7 +99,7 @@ def test_a_record_is_on_disk_before_the_next_one_comes() -> None:
 
 
 def test_the_plan_is_read_back_as_it_was_drawn() -> None:
-    plan = draw(seed=3, requests=9, services=("a", "b"), mix="uniform", images=("x", "y"), batch_size=2)
+    plan = draw(seeds=Seeds.all(3), load=Closed(9), services=("a", "b"), mix="uniform", images=("x", "y"), batch_size=2)
     recorder = open_recorder(folder("out"))
     recorder.save_plan(plan)
     recorder.close()

@@ -35,10 +35,10 @@ class Slow(Connection):
 def sent(monkeypatch: pytest.MonkeyPatch, problem: str) -> Record:
     clock = [perf_counter() + 10.0]
     monkeypatch.setattr(sender, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr("dlload.phase.perf_counter", lambda: clock[0])
     phase = Phase("warm", (Slot(0, "a", ("x.jpg",)),), lambda _: None)
     phase.open()
-    one = Sender([phase], Raw(URL, None), {"x.jpg": b"..."}, Slow(clock, problem), lambda _: None)
-    assert one.send_next()
+    Sender(Raw(URL, None), {"x.jpg": b"..."}, Slow(clock, problem), lambda _: None).empty(phase)
     (record,) = phase.records
     return record
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from dlclient.results import Record, Run, read_plan, read_records, read_run
+from dlclient.results import Record, Run, Seeds, read_plan, read_records, read_run
 from dlload.options import COMMAND_LINE_ONLY
 
 from tests.loadgen.conftest import STREAM, Call, Reply
@@ -55,7 +55,7 @@ def test_warm_and_cold_against_dlserve(serve: Serve, locust: Start, tmp_path: Pa
             (slot.index, slot.model, slot.images) for slot in slots
         ]
         assert all(record.due_s <= record.sent_s <= (record.first_byte_s or 0) <= record.done_s for record in own)
-    assert header.seed == run.plan.seed == 5
+    assert header.seeds == run.plan.seeds == Seeds.all(5)
     assert [len(server.measured(cache)) for cache in (None, "disk")] == [80, 80]
     # every model ran on every worker before each of the clocks started
     pinned = [(call.service, call.worker) for call in server.calls if call.worker is not None]
@@ -356,11 +356,12 @@ def test_a_key_is_sent_and_what_the_server_tells_of_itself_is_warned_of(
 
     (tmp_path / "key").write_text("secret\n")
     server = serve(react=restart, simulated=True)
-    run, _, said = end(locust(*QUICK, "-H", server.url, "--requests", "5", "--api-key-file", "key"), 0)
+    run, _, said = end(locust(*QUICK, "-H", server.url, "--requests", "5", "--api-key-file", "key"), 1)
     assert {call.key for call in server.calls} == {"Bearer secret"}
-    assert [warning.code for warning in run.warnings] == ["simulated", "worker-restarted"]
+    assert [warning.code for warning in run.warnings] == ["simulated"]
+    assert codes(run) == ["server-restarted"]
     assert run.simulated
-    assert "VALID (SIMULATED device)" in said
+    assert "INVALID (SIMULATED device)" in said
 
 
 def test_help_shows_the_options_of_the_stream(locust: Start) -> None:
@@ -416,7 +417,7 @@ def test_each_start_in_the_web_page_is_a_run_and_stop_interrupts_it(
     runs = [read_run(tmp_path / name) for name in ("out", "out-2", "out-3")]
     assert [run.verdict for run in runs] == ["valid", "valid", "invalid"]
     assert [run.interrupted for run in runs] == [False, False, True]
-    assert [run.plan.seed for run in runs] == [1, 9, 9]
+    assert [run.plan.seeds.models for run in runs] == [1, 9, 9]
     assert "Stop" in runs[2].reasons[0].text
 
 

@@ -1,7 +1,7 @@
 """dlload.table: what is printed at the end, from a result made by hand."""
 
 import pytest
-from dlclient.results import Environment, Latency, Phase, PlanFacts, Reason, Run, Summary, Target
+from dlclient.results import Environment, Latency, Phase, PlanFacts, Reason, Run, Seeds, Summary, Target
 from dlload.table import WIDTH, milliseconds, result_table
 
 HOST = Environment(
@@ -64,7 +64,7 @@ def run(*phases: Phase, reasons: tuple[Reason, ...] = (), warnings: tuple[Reason
         simulated=False,
         timed_scope="client",
         plan=PlanFacts(
-            seed=1,
+            seeds=Seeds.all(1),
             requests=2000,
             services=tuple(phases[0].services),
             mix="uniform",

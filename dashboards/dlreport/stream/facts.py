@@ -75,12 +75,14 @@ def _run(run: Run) -> tuple[tuple[str, str], ...]:
 
 def _plan(plan: PlanFacts) -> tuple[tuple[str, str], ...]:
     return (
-        ("seed", str(plan.seed)),
+        ("seed", str(plan.seeds)),
         ("requests per phase", count(plan.requests)),
         ("phases", ", ".join(plan.phases)),
         ("models", ", ".join(plan.services)),
         ("mix", plan.mix),
-        ("users", f"{count(plan.users)}: at most so many requests were in flight (closed loop)"),
+        ("load", "closed loop: requests follow answers" if plan.load == "closed" else f"open loop: {plan.load}"),
+        ("users", f"{count(plan.users)}: at most so many requests were in flight"),
+        ("Locust processes that sent", count(plan.shares)),
         ("images per request", count(plan.batch_size)),
         ("images", f"{plan.images}: {count(plan.image_count)} different, {megabytes(plan.image_bytes)} MB in all"),
         ("sha256 of the images", plan.image_sha256),

@@ -65,7 +65,7 @@ def _frame(view: StreamView) -> Frame:
     """Where a picture is from, and what nobody may overlook who sees only the picture."""
     run = view.run
     foot = (
-        f"dlserve stream · {moment(run.started)} · seed {run.plan.seed} · {run.plan.users} users · plan {run.plan.sha256[:10]}"
+        f"dlserve stream · {moment(run.started)} · seed {run.plan.seeds} · {run.plan.users} users · plan {run.plan.sha256[:10]}"
         f" · {facts.hardware(run) or 'hardware not told'}"
     )
     return Frame(foot, stamps(view))

@@ -112,7 +112,7 @@ def _numbers(value: object) -> Iterator[float]:
     """All numbers in nested lists and objects, except seeds, which may be any."""
     if isinstance(value, dict):
         for name, one in value.items():
-            if name != "seed":
+            if name != "seeds":
                 yield from _numbers(one)
     elif isinstance(value, list | tuple):
         for one in value:

@@ -17,6 +17,8 @@ class Outcome:
     batch_size: int | None = None
     server_s: float | None = None
     stages: dict[str, float] | None = None
+    answer: str | None = None
+    """Digest of the content of a good answer, where the protocol is asked to make one."""
 
 
 class Protocol(ABC):

@@ -1,0 +1,283 @@
+"""The options that say when requests are sent, what is measured of them, and when a figure is good enough."""
+
+import math
+import re
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from dlclient.results import Seeds
+
+from dlload.arrivals import read_course, read_intervals
+from dlload.errors import OptionError
+from dlload.plan import DEFAULT_REQUESTS, AtOnce, Closed, Intervals, Load, Open
+
+Scenario = Literal["SingleStream", "MultiStream", "Server", "Offline"]
+SCENARIOS: tuple[Scenario, ...] = ("SingleStream", "MultiStream", "Server", "Offline")
+MULTI_STREAM_SAMPLES = 8
+"""Of a query of MLPerf's MultiStream (MLPerf Inference rules, section 3.2)."""
+DEFAULT_STEP_S = 20.0
+DEFAULT_SENDERS = 100
+"""Of an open loop: how many requests may be in flight; idle senders cost a connection at most."""
+FILES = ("intervals", "plan", "trace")
+"""Options that name files: not for whoever can reach the web page."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What is sent before the clock starts: until one of these is reached, or the windows agree; nothing of all: none."""
+
+    seconds: float | None = None
+    requests: int | None = None
+    until_steady: bool = False
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing is sent (but what loads the models)."""
+        return self.seconds is None and self.requests is None and not self.until_steady
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """Checked. Paths are not read yet."""
+
+    load: Load = Closed(DEFAULT_REQUESTS)
+    scenario: Scenario | None = None
+    intervals: Path | None = None
+    plan: Path | None = None
+    trace: Path | None = None
+    speed: float = 1.0
+    seeds: Seeds = Seeds.all(1)
+    drop_after_s: float | None = None
+    max_send_lag_s: float | None = None
+    """None: 1 ms or 5 % of the median latency, whichever is larger."""
+    warm_up: WarmUp = WarmUp()
+    tail_s: float = 0.0
+
+    @property
+    def most_requests(self) -> int | None:
+        """Of a trace; None: all of it."""
+        return self.load.requests
+
+
+def add_load_options(add: Callable[..., None]) -> None:
+    """`add` takes what argparse's add_argument takes."""
+    add(
+        "--rate",
+        metavar="R",
+        help="Open loop: requests are due by one schedule, at R per second on average, whatever becomes "
+        "of the ones before. 200; 10:200:10 rises in steps of 10 that last --step-time each; 10..200/60 rises evenly for 60 s. "
+        "Users (-u) only limit how many are in flight. Default: closed loop, each user sends when its last answer came.",
+    )
+    add(
+        "--arrivals",
+        default="poisson",
+        metavar="A",
+        help="Gaps of the open loop: poisson, constant, gamma:CV, burst:N (N at once), "
+        "mmpp:RATIO:BUSY_S:CALM_S (changes between two rates). Default: poisson.",
+    )
+    add(
+        "--step-time",
+        type=float,
+        default=DEFAULT_STEP_S,
+        metavar="S",
+        help="Seconds per step of --rate A:B:STEP. Default: 20.",
+    )
+    add(
+        "--duration",
+        type=float,
+        metavar="S",
+        help="Length of the open loop's phases in seconds, in place of --requests.",
+    )
+    add(
+        "--intervals",
+        metavar="FILE",
+        help="Open loop with the gaps of this file: whole microseconds, one a line, looped.",
+    )
+    add("--plan", metavar="FILE", help="Send exactly what an earlier run sent: its plan.jsonl or its result folder.")
+    add(
+        "--trace",
+        metavar="FILE",
+        help="Open loop with the invocations of an Azure Functions 2021 trace (CSV with app, func, "
+        "end_timestamp, duration); the most popular function asks the first service, and so on.",
+    )
+    add("--speed", type=float, default=1.0, metavar="X", help="Divide all times of --plan or --trace by X. Default: 1.")
+    add(
+        "--think",
+        metavar="S",
+        help="Closed loop: seconds between an answer and its user's next request; exp:S for exponential ones.",
+    )
+    add(
+        "--scenario",
+        choices=SCENARIOS,
+        help="MLPerf's: SingleStream (one user), MultiStream (one user, 8 images a request), "
+        "Server (Poisson at --rate), Offline (all requests at once).",
+    )
+    for purpose in ("schedule", "models", "images", "think"):
+        add(f"--seed-{purpose}", type=int, metavar="N", help=f"Another seed for the {purpose} alone. Default: --seed.")
+    add(
+        "--drop-after",
+        type=float,
+        metavar="S",
+        help="Open loop: a request that no user was free to send within S seconds of its due "
+        "time is dropped and counted. Default: it is sent, late.",
+    )
+    add(
+        "--max-send-lag",
+        type=float,
+        metavar="MS",
+        help="Open loop: the largest p99 of the send lag of a valid run, in ms. "
+        "Default: 1 ms, or 5 %% of the median latency where that is more.",
+    )
+    add(
+        "--warmup",
+        default="none",
+        metavar="W",
+        help="What is sent like the plan before the clock starts: 5s, 200 (requests), auto (until "
+        "3 windows agree within 10 %%), none. Every model is loaded and run before that in any case. Default: none.",
+    )
+    add(
+        "--tail",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="Leave out what is due in the last S seconds of a phase. Default: 0.",
+    )
+
+
+def read_load_options(given: Namespace) -> LoadOptions:
+    """Raises OptionError."""
+    seeds = {
+        purpose: int(
+            given.seed if getattr(given, f"seed_{purpose}") in (None, "") else getattr(given, f"seed_{purpose}")
+        )
+        for purpose in ("schedule", "models", "images", "think")
+    }
+    speed = _above_0(given.speed or 1.0, "--speed")
+    sources = [name for name in ("rate", *FILES) if getattr(given, name)]
+    if len(sources) > 1:
+        raise OptionError(f"--{sources[0]} and --{sources[1]} both say when requests are sent; give one of them")
+    if speed != 1 and not (given.plan or given.trace):
+        raise OptionError("--speed goes with --plan or --trace; change --rate instead")
+    scenario = cast("Scenario | None", given.scenario or None)
+    return LoadOptions(
+        load=_load(given, scenario),
+        scenario=scenario,
+        intervals=_file(given.intervals),
+        plan=_file(given.plan),
+        trace=_file(given.trace),
+        speed=speed,
+        seeds=Seeds(**seeds),
+        drop_after_s=None if given.drop_after in (None, "") else _above_0(given.drop_after, "--drop-after"),
+        max_send_lag_s=None
+        if given.max_send_lag in (None, "")
+        else _above_0(given.max_send_lag, "--max-send-lag", "milliseconds") / 1000,
+        warm_up=_warm_up(str(given.warmup or "none")),
+        tail_s=_tail(given.tail),
+    )
+
+
+def _load(given: Namespace, scenario: Scenario | None) -> Load:
+    requests = None if given.requests in (None, "") else int(given.requests)
+    if requests is not None and requests < 1:
+        raise OptionError(f"--requests {requests}: at least 1 is needed")
+    duration_s = None if given.duration in (None, "") else _above_0(given.duration, "--duration")
+    if requests is not None and duration_s is not None:
+        raise OptionError("--requests and --duration both end a phase; give one of them")
+    _check_load(given, scenario, duration_s)
+    if scenario == "Offline":
+        return AtOnce(requests or DEFAULT_REQUESTS)
+    if given.rate:
+        return _open(given, scenario, requests, duration_s)
+    if given.intervals:
+        return Intervals((), requests if requests or duration_s else DEFAULT_REQUESTS, duration_s)
+    if given.trace:
+        return Intervals((), requests, None, "trace")
+    return _closed(str(given.think or ""), requests or DEFAULT_REQUESTS)
+
+
+def _check_load(given: Namespace, scenario: Scenario | None, duration_s: float | None) -> None:
+    """Raises OptionError where options contradict each other."""
+    is_open = bool(given.rate or given.intervals or given.trace)
+    if given.think and (is_open or scenario not in (None, "SingleStream", "MultiStream")):
+        raise OptionError("--think is for the closed loop, where a user waits for its answer; drop it or the schedule")
+    if duration_s is not None and not (given.rate or given.intervals):
+        raise OptionError("--duration is for --rate and --intervals; a closed loop ends after its --requests")
+    if scenario == "Server" and not given.rate:
+        raise OptionError("--scenario Server needs --rate: how many queries per second are due")
+    if scenario not in (None, "Server") and is_open:
+        raise OptionError(
+            f"--scenario {scenario} sets its own load; drop --{'rate' if given.rate else 'intervals or --trace'}"
+        )
+
+
+def _open(given: Namespace, scenario: Scenario | None, requests: int | None, duration_s: float | None) -> Open:
+    arrivals = str(given.arrivals or "poisson")
+    if scenario == "Server" and arrivals != "poisson":
+        raise OptionError("--scenario Server is Poisson; drop --arrivals or the scenario")
+    course = read_course(str(given.rate), _above_0(given.step_time or DEFAULT_STEP_S, "--step-time"))
+    if requests is None and duration_s is None and math.isinf(course.seconds):
+        requests = DEFAULT_REQUESTS
+    return Open(course, arrivals, requests, duration_s, f"{given.rate}/s {arrivals}")
+
+
+def _closed(think: str, requests: int) -> Closed:
+    if not think:
+        return Closed(requests)
+    kind, _, seconds = think.rpartition(":")
+    if kind not in ("", "exp"):
+        raise OptionError(f"--think {think}: write seconds, such as 0.5, or exp:0.5 for exponential ones")
+    return Closed(requests, "exponential" if kind else "constant", _above_0(seconds, "--think"))
+
+
+def with_gaps(load: Load, path: Path) -> Load:
+    """The load of `--intervals`, read from its file. Raises OptionError."""
+    try:
+        content = path.read_bytes()
+    except OSError as exc:
+        raise OptionError(f"--intervals {path}: cannot be read: {exc.strerror}; name a file with gaps in it") from exc
+    gaps = read_intervals(content, str(path))
+    return Intervals(
+        gaps, load.requests, load.duration_s if isinstance(load, Intervals) else None, f"intervals of {path.name}"
+    )
+
+
+def _warm_up(text: str) -> WarmUp:
+    if text == "none":
+        return WarmUp()
+    if text == "auto":
+        return WarmUp(until_steady=True)
+    if text.isdecimal():
+        return WarmUp(requests=int(text)) if int(text) else WarmUp()
+    if re.fullmatch(r"[0-9.]+s", text):
+        return WarmUp(seconds=_above_0(text[:-1], "--warmup"))
+    raise OptionError(f"--warmup {text}: write 5s for seconds, 200 for requests, auto, or none")
+
+
+def _tail(given: Any) -> float:
+    seconds = float(given or 0.0)
+    if not 0 <= seconds < math.inf:
+        raise OptionError(f"--tail {given}: a number of seconds of 0 or more is needed")
+    return seconds
+
+
+def _above_0(given: float | str, option: str, unit: str = "seconds") -> float:
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        unit = "times" if option == "--speed" else unit
+        raise OptionError(f"{option} {given}: a number of {unit} above 0 is needed")
+    return number
+
+
+def _file(given: str | None) -> Path | None:
+    if not given:
+        return None
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as exc:  # ~somebody who has no home here
+        raise OptionError(f"{given}: {exc}; write the path in full") from exc

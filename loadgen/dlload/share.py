@@ -1,0 +1,143 @@
+"""One process's part of a run: its slots of the plan, its senders, its records."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from dlclient.results import Record, Slot
+from gevent.event import Event
+
+from dlload.connection import Connection
+from dlload.options import Temperature
+from dlload.phase import Phase
+from dlload.protocols.base import Protocol
+from dlload.sender import Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One phase to be opened: the measured one, or what is sent before it so that it begins in a steady state."""
+
+    name: Temperature
+    measured: bool
+    at: float
+    """When its clock starts, on `time.perf_counter`."""
+    most_requests: int | None = None
+    """Of a warm-up, over all shares; None: until it is closed."""
+
+
+class Cycled(Sequence[Slot]):
+    """The slots over and over, without an end: what a warm-up sends. Due times go on from round to round."""
+
+    def __init__(self, slots: Sequence[Slot], *, period_s: float = 0.0, most: int | None = None) -> None:
+        """`period_s`: how long the whole plan takes, all shares together."""
+        self._slots = slots
+        self._period_s = period_s
+        self._count = (sys.maxsize if most is None else most) if slots else 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # only ever asked for one
+        rounds, place = divmod(index, len(self._slots))
+        slot = self._slots[place]
+        due_s = None if slot.due_s is None else slot.due_s + rounds * self._period_s
+        return msgspec.structs.replace(slot, index=index, due_s=due_s)
+
+
+class Share:
+    """Share `number` of `of` sends the slots `number`, `number + of`, ... Phases are opened one after the other."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        protocol: Protocol,
+        images: Mapping[str, bytes],
+        connect: Callable[[], Connection],
+        write: Callable[[Record], None],
+        *,
+        drop_after_s: float | None = None,
+        number: int = 0,
+        of: int = 1,
+    ) -> None:
+        """`images`: name -> content as the protocol encodes it. `write` gets the records of measured phases."""
+        self.number = number
+        self.phases: list[Phase] = []
+        """The measured ones, in order."""
+        self._own = tuple(slots[number::of])
+        self._of = of
+        self._period_s = _period_s(slots)
+        self._protocol = protocol
+        self._images = images
+        self._connect = connect
+        self._write = write
+        self._drop_after_s = drop_after_s
+        self._opened: list[Phase] = []
+        self._changed = Event()
+        self._over = False
+
+    @property
+    def current(self) -> Phase | None:
+        """The phase that was opened last."""
+        return self._opened[-1] if self._opened else None
+
+    def begin(self, step: Step) -> Phase:
+        """Open a phase; the senders go over to it by themselves."""
+        most = None if step.most_requests is None else -(-step.most_requests // self._of)
+        slots = self._own if step.measured else Cycled(self._own, period_s=self._period_s, most=most)
+        write = self._write if step.measured else _nowhere
+        phase = Phase(step.name, slots, write, drop_after_s=self._drop_after_s, share=self.number)
+        if step.measured:
+            self.phases.append(phase)
+        if self._over:
+            phase.close()
+        phase.open(step.at)
+        self._opened.append(phase)
+        self._tell()
+        return phase
+
+    def sender(self, observe: Callable[[Record], None]) -> Sender:
+        """A new one, with a connection of its own."""
+        return Sender(self._protocol, self._images, self._connect(), observe, self.number)
+
+    def work(self, sender: Sender) -> None:
+        """Send whatever there is, phase after phase, until there will be no more. Raises RecordError."""
+        seen = 0
+        while True:
+            while seen < len(self._opened):
+                seen = len(self._opened)
+                sender.empty(self._opened[-1])
+            if self._over:
+                return
+            self._changed.wait()
+
+    def close(self) -> None:
+        """Hand out nothing more in the phase that is open."""
+        if self.current is not None:
+            self.current.close()
+
+    def end(self) -> None:
+        """There will be no other phase: close the last one and let the senders go."""
+        self._over = True
+        self.close()
+        self._tell()
+
+    def dispose(self) -> None:
+        """Once no sender is left."""
+        for phase in self._opened:
+            phase.dispose()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = Event()
+
+
+def _period_s(slots: Sequence[Slot]) -> float:
+    """How long an open plan takes when it is repeated: to its last due time and a mean gap more."""
+    last_s = slots[-1].due_s if slots else None
+    return last_s + last_s / len(slots) if last_s else 0.0
+
+
+def _nowhere(_: Record) -> None:
+    """What a warm-up sends is recorded nowhere."""

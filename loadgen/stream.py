@@ -149,6 +149,7 @@ class Stream:
 
     def _leave(self) -> None:
         """Quit as Locust would at the end of its --run-time; with the web page, just stop."""
+        self._runner.user_greenlets.join(_LAST_WORDS_S)  # else Locust complains of users that have ended by themselves
         if self._options.headless:
             self._runner.quit()
             return

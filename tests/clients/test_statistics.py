@@ -91,7 +91,7 @@ def test_a_percentile_needs_its_samples(fraction: float, floor: int) -> None:
 def test_a_mean_needs_one_sample() -> None:
     assert latency([]) == Latency(None, None, None, None)
     assert latency([0.5]) == Latency(0.5, None, None, None, largest=0.5)
-    assert latency([0.25] * 11 + [3.25]) == Latency(0.5, 0.25, None, None)
+    assert latency([0.25] * 11 + [3.25]) == Latency(0.5, 0.25, None, None, largest=3.25)
 
 
 def test_samples_need_no_order() -> None:

@@ -2,52 +2,57 @@
 """The stream load tester, as a locustfile: `locust -f loadgen/stream.py`. Wiring only; the work is done in dlload.
 
 With --headless it runs at once and quits; otherwise each press of Start in the web page is a run in a folder of its own.
+With --processes N, or --master and --worker on several machines, the plan is shared out among the workers.
 `locust -f loadgen/stream.py --preset stream-2018` does all of it in one command: builds the networks, serves them, streams.
 `locust -f loadgen/stream.py --stream-help` shows all options, Locust's and the stream's own.
 """
 
 import logging
 import signal
-import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import ClassVar, NoReturn
+from functools import partial
+from typing import ClassVar
 
 import gevent
 from dlclient.local_server import default_workers
 from dlclient.results import Record
+from dlload.distribution import Assignment, Desk, Outpost
 from dlload.errors import RecordError, StreamError, TargetError
 from dlload.load_options import DEFAULT_SENDERS
 from dlload.options import COMMAND_LINE_ONLY, add_options, read_options
+from dlload.post import Post, make_post
 from dlload.run import StreamRun, start_run
 from dlload.sender import Sender
+from dlload.share import Share
 from dlload.stand import Stand, preset_of
 from dlload.table import result_table
 from gevent.event import Event
 from locust import User, events, task
 from locust.env import Environment
 from locust.exception import StopUser
-from locust.runners import LocalRunner, Runner
+from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
 
 logger = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 10.0
-_ONE_PROCESS = "The stream runs in one Locust process; leave out --master, --worker and --processes."
 
 
 class StreamUser(User):
     """A sender: in a closed loop it sends when its last request is answered, in an open one when the next is due."""
 
     host = "http://127.0.0.1:8080"
-    stream: ClassVar["Stream"]
+    stream: ClassVar["Stream | Worker"]
+    _share: Share | None = None
     _sender: Sender | None = None
 
     def on_start(self) -> None:
         """Get a connection."""
-        if self.stream.run is not None:
-            self._sender = self.stream.run.share.sender(self._observe)
+        self._share = self.stream.share
+        if self._share is not None:
+            self._sender = self._share.sender(self._observe)
 
     def on_stop(self) -> None:
         """Give it back."""
@@ -57,10 +62,9 @@ class StreamUser(User):
     @task
     def send(self) -> None:
         """Whatever there is to send, until the run is over."""
-        run = self.stream.run
-        if run is not None and self._sender is not None:
+        if self._share is not None and self._sender is not None:
             with suppress(RecordError):  # the run has noted it, and ends
-                run.share.work(self._sender)
+                self._share.work(self._sender)
         raise StopUser
 
     def _observe(self, record: Record) -> None:
@@ -89,10 +93,16 @@ class Stream:
         self._stopping = False
         self._stand = Stand()
         self._fixed = {name: getattr(options, name) for name in COMMAND_LINE_ONLY}
+        self._desk = Desk(runner, partial(_workers, runner)) if isinstance(runner, MasterRunner) else None
         self._idle = Event()
         self._idle.set()
         self._conductor: gevent.Greenlet | None = None
         self._leaver: gevent.Greenlet | None = None
+
+    @property
+    def share(self) -> Share | None:
+        """What this process has to send."""
+        return None if self.run is None else self.run.share
 
     def attach(self) -> None:
         """Listen to Locust."""
@@ -109,10 +119,11 @@ class Stream:
         self._stopping = False
         self._conductor = None
         try:
-            given = Namespace(**(vars(self._options) | self._fixed))  # the web page's form may set any option
-            options = read_options(given, self._environment.host or StreamUser.host)
+            asked = Namespace(**(vars(self._options) | self._fixed))  # the web page's form may set any option
+            options = read_options(asked, self._environment.host or StreamUser.host)
             here = options.preset and not self._environment.host
-            self.run = start_run(self._stand.options(options) if here else preset_of(options), self._runs + 1)
+            given = self._stand.options(options) if here else preset_of(options)
+            self.run = start_run(given, self._runs + 1, self._desk)
             self._runs += 1
         except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
@@ -121,12 +132,13 @@ class Stream:
             logger.exception("a bug of the load tester")
             self._refuse(exc)
 
-    def _refuse(self, why: Exception) -> NoReturn:
+    def _refuse(self, why: Exception) -> None:
         """No run; Locust itself would go on after an exception, and without its web page for ever."""
         self._runner.log_exception("local", str(why) or repr(why), "")  # the web page's tab of exceptions
         self._all_valid = False
         self._leaver = gevent.spawn(self._leave)
-        raise gevent.GreenletExit from why  # ends Locust's spawning greenlet before it makes users
+        if self._desk is None:
+            raise gevent.GreenletExit from why  # ends Locust's spawning greenlet before it makes users
 
     def _on_spawning_complete(self, user_count: int, **_: object) -> None:
         """The clock starts when all users are there."""
@@ -151,6 +163,8 @@ class Stream:
         """Quit as Locust would at the end of its --run-time; with the web page, just stop."""
         self._runner.user_greenlets.join(_LAST_WORDS_S)  # else Locust complains of users that have ended by themselves
         if self._options.headless:
+            if self._desk is not None:
+                self._runner.stop()  # quitting at once would leave the workers no time to hand over their records
             self._runner.quit()
             return
         self._runner.stop()
@@ -198,6 +212,36 @@ class Stream:
                 self._environment.process_exit_code = 1
 
 
+class Worker:
+    """A Locust worker: sends the share that its master gives it."""
+
+    def __init__(self, environment: Environment, runner: WorkerRunner) -> None:
+        self._environment = environment
+        self._runner = runner
+        self._outpost = Outpost(runner, self._make)
+
+    @property
+    def share(self) -> Share | None:
+        """What this process has to send."""
+        return None if self._outpost.post is None else self._outpost.post.share
+
+    def attach(self) -> None:
+        """Listen to Locust."""
+        hooks = self._environment.events
+        hooks.test_start.add_listener(lambda **_: self._outpost.begin())
+        hooks.test_stop.add_listener(lambda **_: self._outpost.finish())
+        hooks.quitting.add_listener(lambda **_: self._runner.stop())
+
+    def _make(self, assignment: Assignment) -> Post:
+        options = self._environment.parsed_options or Namespace()
+        return make_post(assignment, read_options(options, assignment.url))
+
+
+def _workers(runner: MasterRunner) -> dict[str, bool]:
+    """Those that are connected; whether each is well."""
+    return {worker.id: worker.state != STATE_MISSING for worker in runner.clients.all}
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """A second Ctrl-C must not cost the result of the first. (SIGTERM is gevent's: see Stream._on_quitting.)"""
@@ -228,13 +272,6 @@ def _show(run: StreamRun, *, report: bool) -> bool:
 @events.init_command_line_parser.add_listener
 def _add_options(parser: ArgumentParser) -> None:
     add_options(parser)
-    for action in parser._actions:  # noqa: SLF001  there is no other way to them, and after parsing Locust forks at once
-        if action.dest == "processes":
-            action.type = _one_process
-
-
-def _one_process(_: str) -> NoReturn:
-    raise ArgumentTypeError(_ONE_PROCESS)
 
 
 def _default_users(options: Namespace) -> int | None:
@@ -248,9 +285,6 @@ def _default_users(options: Namespace) -> int | None:
 
 @events.init.add_listener
 def _attach(environment: Environment, runner: Runner, web_ui: WebUI | None, **_: object) -> None:
-    if not isinstance(runner, LocalRunner):
-        print(_ONE_PROCESS, file=sys.stderr, flush=True)
-        sys.exit(1)
     options = environment.parsed_options or Namespace()
     if options.num_users is None:
         options.num_users = _default_users(options)
@@ -260,5 +294,10 @@ def _attach(environment: Environment, runner: Runner, web_ui: WebUI | None, **_:
     if not options.print_stats:  # Locust's tables are rounded; ours come from all samples
         logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    StreamUser.stream = Stream(environment, options, runner, web_ui)
-    StreamUser.stream.attach()
+    made = (
+        Worker(environment, runner)
+        if isinstance(runner, WorkerRunner)
+        else Stream(environment, options, runner, web_ui)
+    )
+    StreamUser.stream = made
+    made.attach()

@@ -370,7 +370,17 @@ def read_records(folder: Path) -> list[Record]:
     Raises ResultError naming the file, the line and what to do.
     """
     path = folder / REQUESTS_FILE
-    return _lines(path, _read(path), Record, first_line=1)
+    return parse_records(_read(path), path)
+
+
+def parse_records(content: bytes, path: Path) -> list[Record]:
+    """The content of a requests.jsonl; `path` is for messages. Raises ResultError."""
+    return _lines(path, content, Record, first_line=1)
+
+
+def share_file(share: int | str) -> str:
+    """Where a Locust worker writes its records in the result folder."""
+    return f"requests-{share}.jsonl"
 
 
 def read_plan(folder: Path) -> tuple[PlanHeader, list[Slot]]:

@@ -2,16 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from dlclient.results import Record
 
 from dlload.share import Share, Step
 from dlload.warmup import is_steady
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """How far the phase that was opened last has come, over all shares."""
 
     taken: int = 0
@@ -39,6 +38,13 @@ class Crew(ABC):
     def missing(self) -> Sequence[str]:
         """Shares that were lost on the way, in words."""
         return ()
+
+    lead_s = 0.1
+    """How long before it starts a phase has to be opened, so that all senders are there."""
+
+    def ready(self) -> None:
+        """Wait until every share can begin. Raises TargetError if one cannot."""
+        return
 
     @abstractmethod
     def open(self, step: Step) -> None:

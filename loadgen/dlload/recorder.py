@@ -1,16 +1,17 @@
 """The result folder while a run writes it: made before anything is measured, records written as they happen."""
 
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import msgspec
 from dlclient.limits import LIMITS_FILE
-from dlclient.results import PLAN_FILE, REQUESTS_FILE, RUN_FILE, Record, Run, write_run
+from dlclient.results import PLAN_FILE, REQUESTS_FILE, RUN_FILE, Record, Run, share_file, write_run
 
 from dlload.errors import RecordError
 from dlload.plan import Plan
 
-_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, LIMITS_FILE, "report.html"})
+_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, LIMITS_FILE, "samples.jsonl", "report.html"})
 
 
 _REPORT_FOLDERS = {"pictures": {".png", ".svg"}, "tables": {".csv", ".md"}}
@@ -36,8 +37,9 @@ def new_folder(asked: Path | None, *, overwrite: bool, run_number: int, now: tim
         if found and not found & _OWN_FILES:
             raise RecordError(f"--results {asked}: not the folder of a stream, so it is not replaced; name another one")
         asked.mkdir(parents=True, exist_ok=True)
-        for name in found & _OWN_FILES:
-            (asked / name).unlink()
+        for name in found:
+            if name in _OWN_FILES or fnmatch(name, share_file("*")):
+                (asked / name).unlink()
         for name, suffixes in _REPORT_FOLDERS.items():
             if name in found:
                 _clear(asked / name, suffixes)
@@ -74,9 +76,10 @@ def _fresh(wanted: Path) -> Path:
 class Recorder:
     """Writes one run's files into its folder. Each record reaches the kernel at once: a kill loses none of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = REQUESTS_FILE) -> None:
         self.folder = folder
-        self._requests = (folder / REQUESTS_FILE).open("xb", buffering=0)
+        self.path = folder / name
+        self._requests = self.path.open("xb", buffering=0)
         self._encoder = msgspec.json.Encoder()
         self._failed: RecordError | None = None
 
@@ -118,10 +121,10 @@ class Recorder:
         self._requests.close()
 
 
-def open_recorder(folder: Path) -> Recorder:
-    """Raises RecordError where the folder cannot be written to."""
+def open_recorder(folder: Path, name: str = REQUESTS_FILE) -> Recorder:
+    """For records in a file of that name. Raises RecordError where the folder cannot be written to."""
     try:
-        return Recorder(folder)
+        return Recorder(folder, name)
     except OSError as exc:
         raise _cannot("write to", folder, exc) from exc
 

@@ -3,9 +3,11 @@
 import gc
 import logging
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -21,13 +23,13 @@ from dlclient.statistics import summarize, temperatures
 from dlload import pictures, verdict, warmup
 from dlload.connection import Connection
 from dlload.crew import Crew, LocalCrew
+from dlload.distribution import Desk
 from dlload.errors import OptionError, RecordError, StreamError, TargetError
 from dlload.load_options import with_gaps
 from dlload.options import StreamOptions, Temperature
 from dlload.plan import Plan, draw, faster
+from dlload.protocols import make_protocol
 from dlload.protocols.base import Protocol
-from dlload.protocols.deepdetect import DeepDetect
-from dlload.protocols.raw import Raw
 from dlload.recorder import Recorder, new_folder, open_recorder
 from dlload.replay import check_fits, read_plan_file, read_trace
 from dlload.share import Share, Step
@@ -39,11 +41,8 @@ PROGRESS_S = 5.0
 _WARM_UP_LOOK_S = 0.25
 _MOST_WARM_UP_S = 60.0
 """An automatic warm-up gives up then: what is not steady by now is judged as it is."""
-_LEAD_S = 0.1
-"""A phase opens that much later than it is told to, so that all senders are there."""
 _LAST_LOOK_S = 5.0
 """How long the server may take to say, at the end, whether its workers are still the same."""
-_PROTOCOLS: Mapping[str, type[Protocol]] = {kind.name: kind for kind in (DeepDetect, Raw)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def prepare(options: StreamOptions) -> Material:
         sha256=plan.sha256(),
         load=plan.header.load,
     )
-    protocol = _PROTOCOLS[protocol_name(options, target)](options.url, options.api_key)
+    protocol = make_protocol(protocol_name(options, target), options.url, options.api_key)
     images = {name: protocol.encode(content) for name, content in contents.items()}
     return Material(options, target, plan, facts, protocol, images, limits)
 
@@ -130,10 +129,10 @@ def _limits(path: Path) -> bytes:
     return content
 
 
-def start_run(options: StreamOptions, run_number: int = 1) -> "StreamRun":
+def start_run(options: StreamOptions, run_number: int = 1, desk: Desk | None = None) -> "StreamRun":
     """Prepare, then make the result folder, so that what is missing is said before anything is sent.
 
-    Raises StreamError.
+    `desk`: of a Locust master, whose workers send. Raises StreamError.
     """
     material = prepare(options)
     folder = new_folder(options.results, overwrite=options.overwrite, run_number=run_number, now=time.localtime())
@@ -151,14 +150,30 @@ def start_run(options: StreamOptions, run_number: int = 1) -> "StreamRun":
         ", ".join(options.phases),
         folder,
     )
-    return StreamRun(material, recorder)
+    return StreamRun(material, recorder, run_number, desk)
 
 
 class StreamRun:
     """`conduct` opens the phases, senders empty them, `finish` writes the result; `stop` may come at any time."""
 
-    def __init__(self, material: Material, recorder: Recorder) -> None:
+    def __init__(self, material: Material, recorder: Recorder, run_number: int = 1, desk: Desk | None = None) -> None:
         self.folder = recorder.folder
+        self.share: Share | None = None
+        """What this process sends; None: workers send all of it."""
+        self._material = material
+        self._target = material.target
+        self._recorder = recorder
+        self._opened: list[Clock] = []
+        """Of the measured phases that were opened."""
+        self._ended_by = ""
+        self._is_done = False
+        self._users: list[int] = []
+        self._started = _now()
+        self._environment = environment()  # now: measuring changes some of it, and the end may be in a hurry
+        self._crew = self._local_crew() if desk is None else self._remote_crew(desk, run_number)
+
+    def _local_crew(self) -> Crew:
+        material = self._material
         self.share = Share(
             material.plan.slots,
             material.protocol,
@@ -167,25 +182,30 @@ class StreamRun:
             self._write,
             drop_after_s=material.options.load.drop_after_s,
         )
-        self._material = material
-        self._target = material.target
-        self._recorder = recorder
-        self._crew: Crew = LocalCrew(self.share)
-        self._opened: list[Clock] = []
-        """Of the measured phases that were opened."""
-        self._ended_by = ""
-        self._is_done = False
-        self._users: list[int] = []
-        self._started = _now()
-        self._environment = environment()  # now: measuring changes some of it, and the end may be in a hurry
+        return LocalCrew(self.share)
+
+    def _remote_crew(self, desk: Desk, run_number: int) -> Crew:
+        material = self._material
+        return desk.crew(
+            run=run_number,
+            folder=self.folder,
+            url=material.options.url,
+            protocol=material.protocol.name,
+            plan=zlib.compress(material.plan.encode()),
+            image_sha256=material.plan_facts.image_sha256,
+            drop_after_s=material.options.load.drop_after_s,
+        )
 
     def users_are(self, count: int) -> None:
         """Note how many users there are now."""
         self._users.append(count)
+        if 0 < count < self._crew.shares:
+            self.stop(f"{self._crew.shares} Locust processes share {count} users: give at least one to each (-u)")
 
     def conduct(self) -> None:
         """Open the phases one after the other and see each to its end. Returns early if the run is stopped."""
         try:
+            self._crew.ready()
             for name in self._material.options.phases:
                 self._load_models(name)
                 gc.collect()
@@ -209,11 +229,11 @@ class StreamRun:
         if wanted.is_none:
             return Clock()
         began = time.perf_counter()
-        self._crew.open(Step(name, measured=False, at=began + _LEAD_S, most_requests=wanted.requests))
+        self._crew.open(Step(name, measured=False, at=began + self._crew.lead_s, most_requests=wanted.requests))
         limit_s = _MOST_WARM_UP_S if wanted.seconds is None else wanted.seconds
         while not self._crew.wait(_WARM_UP_LOOK_S):
             state = self._crew.state()
-            long_enough = wanted.requests is None and time.perf_counter() - began > limit_s + _LEAD_S
+            long_enough = wanted.requests is None and time.perf_counter() - began > limit_s + self._crew.lead_s
             if self._ended_by or long_enough or (wanted.until_steady and state.steady):
                 self._crew.close()
         state = self._crew.state()
@@ -226,11 +246,13 @@ class StreamRun:
 
     def _measure(self, name: Temperature, clock: Clock) -> None:
         """One phase of the plan."""
-        at = time.perf_counter() + _LEAD_S
+        at = time.perf_counter() + self._crew.lead_s
         self._opened.append(msgspec.structs.replace(clock, started=at))
         self._crew.open(Step(name, measured=True, at=at))
         while not self._crew.wait(PROGRESS_S):
             logger.info(self._progress(name, at))
+            if self._crew.missing:
+                self._end("a Locust worker was lost")
         logger.info(self._progress(name, at))
         if gave_up := self._crew.state().gave_up:
             self._end(f"{name}: {gave_up}")
@@ -243,6 +265,9 @@ class StreamRun:
     def finish(self) -> Run:
         """Judge, summarize, write run.json; once nobody sends any more. Raises RecordError."""
         records = self._crew.collect()
+        if self.share is None:
+            for record in chain.from_iterable(records):
+                self._recorder.write(record)
         self._recorder.close()
         phases = self._phases(records)
         plan = self._material.plan.header

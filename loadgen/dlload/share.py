@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 from dlclient.results import Record, Slot
@@ -15,8 +14,7 @@ from dlload.protocols.base import Protocol
 from dlload.sender import Sender
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One phase to be opened: the measured one, or what is sent before it so that it begins in a steady state."""
 
     name: Temperature
@@ -76,6 +74,9 @@ class Share:
         self._opened: list[Phase] = []
         self._changed = Event()
         self._over = False
+        self._at_work = 0
+        self.left = Event()
+        """Set when there will be no other phase and no sender is at work."""
 
     @property
     def current(self) -> Phase | None:
@@ -104,13 +105,18 @@ class Share:
     def work(self, sender: Sender) -> None:
         """Send whatever there is, phase after phase, until there will be no more. Raises RecordError."""
         seen = 0
-        while True:
-            while seen < len(self._opened):
-                seen = len(self._opened)
-                sender.empty(self._opened[-1])
-            if self._over:
-                return
-            self._changed.wait()
+        self._at_work += 1
+        try:
+            while True:
+                while seen < len(self._opened):
+                    seen = len(self._opened)
+                    sender.empty(self._opened[-1])
+                if self._over:
+                    return
+                self._changed.wait()
+        finally:
+            self._at_work -= 1
+            self._look_whether_all_left()
 
     def close(self) -> None:
         """Hand out nothing more in the phase that is open."""
@@ -122,11 +128,16 @@ class Share:
         self._over = True
         self.close()
         self._tell()
+        self._look_whether_all_left()
 
     def dispose(self) -> None:
         """Once no sender is left."""
         for phase in self._opened:
             phase.dispose()
+
+    def _look_whether_all_left(self) -> None:
+        if self._over and not self._at_work:
+            self.left.set()
 
     def _tell(self) -> None:
         self._changed.set()

@@ -1,0 +1,84 @@
+"""A Locust worker's part of a run: its share of the plan, and the file that its records go to."""
+
+import logging
+import time
+from pathlib import Path
+
+from dlclient.results import Record, share_file
+
+from dlload import pictures
+from dlload.connection import Connection
+from dlload.crew import State, share_state
+from dlload.distribution import Assignment
+from dlload.errors import ImagesError, RecordError
+from dlload.options import StreamOptions
+from dlload.protocols import make_protocol
+from dlload.recorder import Recorder, new_folder, open_recorder
+from dlload.share import Share, Step
+
+logger = logging.getLogger(__name__)
+
+
+class Post:
+    """Made from an assignment; `close` gives the path of the records."""
+
+    def __init__(self, share: Share, recorder: Recorder) -> None:
+        self.share = share
+        self._recorder = recorder
+
+    def begin(self, step: Step) -> None:
+        """Open a phase."""
+        self.share.begin(step)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the phase that was opened last is over, at most that long; whether it is."""
+        phase = self.share.current
+        return phase is None or phase.ended.wait(timeout_s)
+
+    def state(self) -> State:
+        """How far it is."""
+        return share_state(self.share)
+
+    def close(self) -> Path:
+        """No more records come; where they are."""
+        self.share.end()
+        self.share.dispose()
+        self._recorder.close()
+        return self._recorder.path
+
+
+def make_post(assignment: Assignment, options: StreamOptions) -> Post:
+    """`options`: those of this worker; where its images and its key are. Raises StreamError."""
+    plan = assignment.read_plan()
+    album = pictures.open_album(options.images)
+    contents = album.read(name for slot in plan.slots for name in slot.images)
+    if pictures.digest(contents) != assignment.image_sha256:
+        raise ImagesError(
+            f"--images {options.images} of this worker holds other images than the master's; give both the same folder"
+        )
+    protocol = make_protocol(assignment.protocol, assignment.url, options.api_key)
+    folder = Path(assignment.folder)
+    if not assignment.is_here:
+        folder = new_folder(None, overwrite=False, run_number=1, now=time.localtime())
+        logger.info("share %d of %d: records in %s", assignment.share, assignment.of, folder)
+    recorder = open_recorder(folder, share_file(assignment.share))
+
+    def write(record: Record) -> None:
+        try:
+            recorder.write(record)
+        except RecordError:
+            post.share.end()  # a run that lost a record has not gone to its end
+            raise
+
+    share = Share(
+        plan.slots,
+        protocol,
+        {name: protocol.encode(content) for name, content in contents.items()},
+        lambda: Connection(assignment.url, options.timeout_s),
+        write,
+        drop_after_s=assignment.drop_after_s,
+        number=assignment.share,
+        of=assignment.of,
+    )
+    post = Post(share, recorder)
+    return post

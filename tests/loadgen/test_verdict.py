@@ -155,7 +155,7 @@ def late(lag_s: float, count: int = 700, latency_s: float = 0.005) -> list[Recor
         (late(0.010, latency_s=0.3), None, []),  # 5 % of the median latency
         (late(0.020, latency_s=0.3), None, ["send-lag"]),
         (late(0.0) * 2 + late(0.5, count=1), None, []),  # 1 of 1401 is not the p99
-        (late(0.0, count=30) + late(0.5, count=1), None, ["send-lag"]),  # too few for a p99: the largest counts
+        (late(0.0, count=30) + late(0.5, count=1), None, ["send-lag"]),  # of few samples the largest is the p99
     ],
 )
 def test_sending_late_makes_a_scheduled_phase_invalid(

@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any, Self
 
 import numpy as np
-from hdrh.codec import HdrCookieException, HdrLengthException
-from hdrh.histogram import HdrHistogram
+from hdrh.codec import HdrCookieException, HdrLengthException  # type: ignore[import-untyped]  # no types
+from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]  # no types
 from numpy.typing import NDArray
 
 from dlclient.early_stopping import fewest_samples
@@ -79,6 +79,11 @@ class Histogram:
         return self._below, self._above
 
     @property
+    def sum_s(self) -> float:
+        """All values added up, in seconds, exact but for what was clamped."""
+        return self._sum_s
+
+    @property
     def mean_s(self) -> float | None:
         """The mean in seconds, exact but for what was clamped; None of nothing."""
         return self._sum_s / self.count if self.count else None
@@ -106,10 +111,11 @@ class Histogram:
         """Add what another one counted."""
         if other.count:
             self._counts.add(other._counts)  # noqa: SLF001  the same class
-        self._below += other._below
-        self._above += other._above
-        self._sum_s += other._sum_s
-        self._largest_s = max(self._largest_s, other._largest_s)
+        below, above = other.clamped
+        self._below += below
+        self._above += above
+        self._sum_s += other.sum_s
+        self._largest_s = max(self._largest_s, other.largest_s or 0.0)
 
     def encode(self) -> bytes:
         """Everything, as bytes for a message."""
@@ -129,7 +135,9 @@ class Histogram:
             raise ValueError(f"these {len(content)} bytes hold no HdrHistogram in encoding V2: {exc}") from exc
         shape = (counts.lowest_trackable_value, counts.highest_trackable_value, counts.significant_figures)
         if magic != _MAGIC or shape != (1, round(HIGHEST_S * _PER_SECOND), DIGITS):
-            raise ValueError(f"a histogram of another kind ({magic!r}, {shape}); use the same version of dlserve everywhere")
+            raise ValueError(
+                f"a histogram of another kind ({magic!r}, {shape}); use the same version of dlserve everywhere"
+            )
         histogram._counts = counts
         histogram._below, histogram._above = below, above
         histogram._sum_s, histogram._largest_s = sum_s, largest_s
@@ -157,5 +165,7 @@ def _array(counts: HdrHistogram) -> NDArray[np.uint64]:
 def _highest() -> NDArray[np.int64]:
     """The highest value that each counter stands for, in microseconds."""
     shape = _empty()
-    values = [shape.get_highest_equivalent_value(shape.get_value_from_index(index)) for index in range(shape.counts_len)]
+    values = [
+        shape.get_highest_equivalent_value(shape.get_value_from_index(index)) for index in range(shape.counts_len)
+    ]
     return np.asarray(values, dtype=np.int64)

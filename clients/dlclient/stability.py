@@ -7,6 +7,7 @@ a length of run at which somebody stopped looking. Such a phase must not give a 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
 
 from dlclient.results import Reason
@@ -137,7 +138,7 @@ def drift(samples: Sequence[tuple[float, float]], *, windows_of_phase: int = DRI
     if count < 8:  # a perfect order of fewer is not rare enough
         return None
     bounds = [index * len(ordered) // count for index in range(count + 1)]
-    medians = [median(ordered[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    medians = [median(ordered[start:end]) for start, end in pairwise(bounds)]
     concordance, chance = _mann_kendall(medians)
     slope = median((medians[j] - medians[i]) / (j - i) for j in range(count) for i in range(j))
     middle = median(medians)

@@ -102,7 +102,12 @@ def _at_most_waiting(load: float, servers: int) -> NDArray[np.float64]:
         raise ValueError(f"a load of {load} on {servers} servers has no equilibrium")
     free = 1 - load / servers
     states = servers + 2 + math.ceil(-math.log(LEFT_OUT) / (2 * free)) + 20 * servers
-    arrivals = np.array([math.exp(number * math.log(load) - load - math.lgamma(number + 1)) if load else float(not number) for number in range(states)])
+    arrivals = np.array(
+        [
+            math.exp(number * math.log(load) - load - math.lgamma(number + 1)) if load else float(not number)
+            for number in range(states)
+        ]
+    )
     step = np.zeros((states, states))  # from column to row
     for before in range(states):
         left = max(0, before - servers)

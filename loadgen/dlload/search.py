@@ -7,8 +7,8 @@
 
 Doubling and halving from the start rate finds a rate that meets the objective and one that does not; bisection narrows them.
 Probes are noisy, so a rate is decided in steps: as soon as the figures are sure (dlload.slo), else after
-twice as many requests, pooled with those before, up to `lengthen` times the requests that the conditions need; then by
-what was measured. Far from the edge, where most probes are, one short probe is enough. The two rates that the search ends
+twice as many requests, pooled with those before, up to `lengthen` times the requests of a first probe (dlload.slo.requests_needed);
+then by what was measured. Far from the edge, where most probes are, one short probe is enough. The two rates that the search ends
 between are both brought to full length first: one that a short probe has misjudged turns round then, and the search goes on.
 Within the last bracket a line is drawn through what was measured around it (the logarithm of the share of requests over the
 bound against that of the rate). Bisecting on to 2 % instead was tried: it took a third more requests and was no nearer,
@@ -30,6 +30,9 @@ from dlload.slo import Condition, Figures, Standing, excess, judge, overall, req
 NEAR = 0.10
 """How far outside the bracket a rate may be to count for the line through it."""
 
+FEWEST_REQUESTS = 500
+"""Of a probe, whatever its conditions need: near its edge a queue is busy for hundreds of requests on end."""
+
 Purpose = Literal["bracket", "bisect", "lengthen", "confirm"]
 Found = Literal["found", "never-met", "always-met", "not-confirmed", "gave-up"]
 
@@ -46,7 +49,7 @@ class SearchBounds:
     bracket: float = 0.08
     """Width of the last bracket, as a part of its lower rate. To bisect further costs more than it tells: see the docstring."""
     lengthen: int = 8
-    """The most requests at one rate, in multiples of requests_needed. A power of 2."""
+    """The most requests at one rate, in multiples of what a first probe has. Twice as many halve the error's square."""
     probes: int = 60
     """The most runs, all together."""
     confirmations: int = 5
@@ -126,7 +129,7 @@ class RateSearch:
         bounds.check()
         self._conditions = tuple(conditions)
         self._bounds = bounds
-        self._needed = requests_needed(conditions)
+        self._needed = max(requests_needed(conditions), FEWEST_REQUESTS)
         self._tried: dict[float, _Tried] = {}
         self._pending: float | None = None
         self._confirming: float | None = None

@@ -6,8 +6,8 @@
     search.answer()
 
 Doubling and halving from the start rate finds a rate that meets the objective and one that does not; bisection narrows them.
-Probes are noisy, so a rate is decided in steps: as soon as the figures are sure (dlload.slo), else after
-twice as many requests, pooled with those before, up to `lengthen` times the requests of a first probe (dlload.slo.requests_needed);
+Probes are noisy, so a rate is decided in steps: as soon as the figures are sure (dlload.standing), else after
+twice as many requests, pooled with those before, up to `lengthen` times the requests of a first probe (dlload.standing.requests_needed);
 then by what was measured. Far from the edge, where most probes are, one short probe is enough. The two rates that the search ends
 between are both brought to full length first: one that a short probe has misjudged turns round then, and the search goes on.
 Within the last bracket a line is drawn through what was measured around it (the logarithm of the share of requests over the
@@ -24,8 +24,10 @@ from typing import Literal
 
 import numpy as np
 
+from dlload.curve import CurvePoint, curve_point, knee
 from dlload.errors import OptionError
-from dlload.slo import Condition, Figures, Standing, excess, judge, overall, requests_needed
+from dlload.slo import Condition
+from dlload.standing import Figures, Standing, excess, judge, overall, pool, requests_needed
 
 NEAR = 0.10
 """How far outside the bracket a rate may be to count for the line through it."""
@@ -52,7 +54,7 @@ class SearchBounds:
     """The most requests at one rate, in multiples of what a first probe has. Twice as many halve the error's square."""
     probes: int = 60
     """The most runs, all together."""
-    confirmations: int = 5
+    confirmations: int = 8
     """The most runs to confirm."""
 
     def check(self) -> None:
@@ -80,29 +82,12 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """One rate of the latency/throughput curve: all the search's figures at it."""
-
-    rate_per_s: float
-    requests: int
-    delivered_per_s: float
-    mean_s: float
-    p50_s: float
-    meets: bool | None
-    """None: it was not decided."""
-
-    @property
-    def kept_up(self) -> bool:
-        """Whether the target answered about as many as were offered."""
-        return self.delivered_per_s >= 0.95 * self.rate_per_s and math.isfinite(self.mean_s)
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of the search. `rate_per_s` is None where no rate can be named."""
+    """What came of the search."""
 
     found: Found
     rate_per_s: float | None
+    """The confirmed one; of a search that gave up, the highest known to meet the objective. None: no rate can be named."""
     sentence: str
     upper_per_s: float | None
     """The lowest rate that is known to miss the objective; None: none is."""
@@ -180,7 +165,7 @@ class RateSearch:
         """The result; before the end, what is known so far (as of a search that was given up)."""
         found = self._done or "gave-up"
         low, high = self._bracket()
-        rate = None if found == "never-met" else self._confirming if found in {"found", "always-met"} else low
+        rate = self._confirming if found in {"found", "always-met"} else low if found == "gave-up" else None
         return Answer(
             found=found,
             rate_per_s=rate,
@@ -193,7 +178,10 @@ class RateSearch:
 
     def curve(self) -> tuple[CurvePoint, ...]:
         """Every rate that was tried, in ascending order."""
-        return tuple(_point(rate, self._tried[rate]) for rate in sorted(self._tried))
+        return tuple(
+            curve_point(rate, pool(self._tried[rate].figures), meets=self._tried[rate].meets)
+            for rate in sorted(self._tried)
+        )
 
     def knee(self) -> float | None:
         """The knee of the curve's mean latencies, of the rates that were kept up with (95 % delivered)."""
@@ -295,59 +283,3 @@ class RateSearch:
             case _:
                 between = f"between {f'{low:.4g}' if low else 'nothing'} and {f'{high:.4g}' if high else 'the limit'}"
                 return f"the search ended after {self._probes} runs with the answer {between}; allow it more of them"
-
-
-def knee(points: Sequence[tuple[float, float]], sensitivity: float = 1.0) -> float | None:
-    """The rate at the knee of a latency/throughput curve of (rate, latency) points; None where there is none.
-
-    Where the latency turns from level to steep: Kneedle (Satopaa, Albrecht, Irwin and Raghavan, Finding a "Kneedle" in a
-    Haystack, ICDCSW 2011), for a rising convex curve, on the points as they are. With both axes scaled to 0..1 it is the
-    highest hump of (rate - latency), taken as one if the curve afterwards falls by `sensitivity` mean steps of the rate.
-    Scaled to the largest latency, a curve that goes on into overload has its knee later: leave such points out.
-    """
-    curve = sorted(points)
-    if len(curve) < 5:
-        return None
-    rates, latencies = (np.asarray(axis, dtype=np.float64) for axis in zip(*curve, strict=True))
-    if not (np.ptp(rates) > 0 and latencies[-1] > latencies[0] and np.isfinite(latencies).all()):
-        return None
-    across = (rates - rates[0]) / np.ptp(rates)
-    difference = across - (latencies - latencies.min()) / np.ptp(latencies)
-    top = int(np.argmax(difference))
-    if not 0 < top < len(curve) - 1:
-        return None
-    # Kneedle's threshold; a hump must also stand out from the straight line itself
-    threshold = difference[top] - sensitivity / (len(curve) - 1)
-    if difference[top] < 0.1 or difference[top:].min() >= threshold:
-        return None
-    return float(rates[top])
-
-
-def pool(figures: Sequence[Figures]) -> Figures:
-    """The figures of several runs at the same rate, as of one after the other."""
-    if len(figures) == 1:
-        return figures[0]
-    duration_s = math.fsum(one.duration_s for one in figures)
-    answers = math.fsum(one.delivered_per_s * one.duration_s for one in figures)
-    return Figures(
-        requests=sum(one.requests for one in figures),
-        errors=sum(one.errors for one in figures),
-        duration_s=duration_s,
-        delivered_per_s=answers / duration_s if duration_s > 0 else 0.0,
-        response_s=np.concatenate([one.latencies("response") for one in figures]),
-        service_s=np.concatenate([one.latencies("service") for one in figures]),
-        ttfb_s=np.concatenate([one.latencies("ttfb") for one in figures]),
-    )
-
-
-def _point(rate: float, tried: _Tried) -> CurvePoint:
-    figures = pool(tried.figures)
-    latencies = figures.latencies("response")
-    return CurvePoint(
-        rate_per_s=rate,
-        requests=figures.requests,
-        delivered_per_s=figures.delivered_per_s,
-        mean_s=float(latencies.mean()) if latencies.size else math.nan,
-        p50_s=float(np.quantile(latencies, 0.5, method="inverted_cdf")) if latencies.size else math.nan,
-        meets=tried.meets,
-    )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.special import betainc  # type: ignore[import-untyped]  # scipy carries no types
+from scipy.special import betainc
 
 CONFIDENCE = 0.99
 """LoadGen's."""

@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any, Self
 
 import numpy as np
-from hdrh.codec import HdrCookieException, HdrLengthException  # type: ignore[import-untyped]  # no types
-from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]  # no types
+from hdrh.codec import HdrCookieException, HdrLengthException
+from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
 from dlclient.early_stopping import fewest_samples

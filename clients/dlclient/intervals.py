@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom  # type: ignore[import-untyped]  # scipy carries no types
+from scipy.stats import binom
 
 SEED = 20_180_401
 """Of the resampling: fixed, so that a report redone later says the same."""

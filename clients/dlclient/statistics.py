@@ -9,12 +9,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import variance
 
-from dlclient.results import Latency, Record, SendLag, Summary
+import msgspec
+import numpy as np
+
+from dlclient.intervals import block_length, effective_samples, mean_interval, percentile_interval
+from dlclient.results import Interval, Latency, Record, SendLag, Summary
 
 PERCENTILE_FLOORS: Mapping[float, int] = {0.5: 12, 0.9: 64, 0.99: 662, 0.999: 6636}
 """Fraction -> the fewest samples it may be computed from. From p90 on: the fewest for which MLPerf's early stopping can
 confirm the percentile with 99 % confidence after dropping one sample (0.9**64 + 64 * 0.1 * 0.9**63 < 0.01)."""
 
+
+PERCENTILES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+"""As the fields of a Latency are called."""
 
 BASELINE_FLOOR = 12
 """The fewest warm requests that tell what a cold one took on top of them."""
@@ -37,10 +44,14 @@ def percentile(ordered: Sequence[float], fraction: float) -> float | None:
     return nearest_rank(ordered, fraction)
 
 
-def latency(samples_s: Iterable[float]) -> Latency:
-    """Mean and percentiles of latencies in seconds."""
-    ordered = sorted(samples_s)
-    return Latency(
+def latency(in_time_order_s: Iterable[float], *, intervals: bool = False) -> Latency:
+    """Mean and percentiles of latencies in seconds, and the 95 % confidence intervals of those.
+
+    The intervals allow for requests that were slow together, so the samples must be in the order of their due times.
+    """
+    samples = list(in_time_order_s)
+    ordered = sorted(samples)
+    figures = Latency(
         mean=mean(ordered),
         p50=percentile(ordered, 0.5),
         p90=percentile(ordered, 0.9),
@@ -48,6 +59,19 @@ def latency(samples_s: Iterable[float]) -> Latency:
         p999=percentile(ordered, 0.999),
         largest=ordered[-1] if ordered else None,
     )
+    return msgspec.structs.replace(figures, intervals=_intervals(samples, ordered, figures)) if intervals else figures
+
+
+def _intervals(samples: Sequence[float], ordered: Sequence[float], figures: Latency) -> dict[str, Interval]:
+    """Of every figure that is given, where the samples suffice for an interval too."""
+    in_time_order = np.asarray(samples)
+    found = {"mean": mean_interval(in_time_order, block=block_length(in_time_order)) if samples else None}
+    for name, fraction in PERCENTILES.items():
+        value = getattr(figures, name)
+        if value is not None:
+            worth = effective_samples(in_time_order <= value)
+            found[name] = percentile_interval(ordered, fraction, effective=worth)
+    return {name: (interval.low, interval.high) for name, interval in found.items() if interval is not None}
 
 
 def mean(samples: Sequence[float]) -> float | None:
@@ -162,7 +186,7 @@ def _load_and_forward(records: Iterable[Record]) -> list[float]:
 def _summary(
     records: Sequence[Record], wall_s: float, weights_bytes: int | None, load_bytes_per_s: float | None
 ) -> Summary:
-    good = [record for record in records if record.ok]
+    good = sorted((record for record in records if record.ok), key=lambda record: record.due_s)
     images = sum(record.images for record in good)
     return Summary(
         requests=len(records),
@@ -171,9 +195,9 @@ def _summary(
         wall_s=wall_s,
         images_per_s=images / wall_s if images and wall_s > 0 else None,
         wall_s_per_image=wall_s / images if images else None,
-        latency_s=latency(record.latency_s for record in good),
+        latency_s=latency((record.latency_s for record in good), intervals=True),
         latency_n=len(good),
-        service_s=latency(record.service_s for record in good) if good else None,
+        service_s=latency((record.service_s for record in good), intervals=True) if good else None,
         first_byte_s=_first_byte(good),
         dropped=sum(record.dropped for record in records),
         new_connections=sum(not record.reused for record in records),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dlclient.early_stopping import fewest_samples, find_min_passing, judge_claim, percentile_estimate
 from dlclient.statistics import PERCENTILE_FLOORS
-from scipy.stats import binom  # type: ignore[import-untyped]  # scipy carries no types
+from scipy.stats import binom
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dlclient.intervals import Interval, block_length, effective_samples, mean_interval, percentile_interval
 from numpy.typing import NDArray
-from scipy.signal import lfilter  # type: ignore[import-untyped]  # scipy carries no types
+from scipy.signal import lfilter
 
 Samples = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Samples]

@@ -13,25 +13,26 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import gevent
 from dlclient.local_server import default_workers
 from dlclient.results import Record
+from dlload.bell import Bell
 from dlload.distribution import Assignment, Desk, Outpost
 from dlload.errors import RecordError, StreamError, TargetError
+from dlload.find_rate import RateFinder, search_folder
 from dlload.load_options import DEFAULT_SENDERS
-from dlload.options import COMMAND_LINE_ONLY, add_options, read_options
+from dlload.options import COMMAND_LINE_ONLY, StreamOptions, add_options, read_options
 from dlload.post import Post, make_post
 from dlload.run import StreamRun, start_run
-from dlload.sender import Sender
 from dlload.share import Share
 from dlload.stand import Stand, preset_of
-from dlload.table import result_table
+from dlload.table import result_table, search_table
 from gevent.event import Event
 from locust import User, events, task
 from locust.env import Environment
-from locust.exception import StopUser
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
 
@@ -45,27 +46,19 @@ class StreamUser(User):
 
     host = "http://127.0.0.1:8080"
     stream: ClassVar["Stream | Worker"]
-    _share: Share | None = None
-    _sender: Sender | None = None
-
-    def on_start(self) -> None:
-        """Get a connection."""
-        self._share = self.stream.share
-        if self._share is not None:
-            self._sender = self._share.sender(self._observe)
-
-    def on_stop(self) -> None:
-        """Give it back."""
-        if self._sender is not None:
-            self._sender.close()
 
     @task
     def send(self) -> None:
-        """Whatever there is to send, until the run is over."""
-        if self._share is not None and self._sender is not None:
-            with suppress(RecordError):  # the run has noted it, and ends
-                self._share.work(self._sender)
-        raise StopUser
+        """Whatever there is to send, until Locust stops this user."""
+        share: Share | None = None
+        while True:
+            share = self.stream.next_share(share)
+            sender = share.sender(self._observe)
+            try:
+                with suppress(RecordError):  # the run has noted it, and ends
+                    share.work(sender)
+            finally:
+                sender.close()
 
     def _observe(self, record: Record) -> None:
         """Locust's own statistics and web page live on this; ours do not."""
@@ -84,6 +77,8 @@ class Stream:
 
     def __init__(self, environment: Environment, options: Namespace, runner: Runner, web_ui: WebUI | None) -> None:
         self.run: StreamRun | None = None
+        self._finder: RateFinder | None = None
+        self._changed = Bell()
         self._environment = environment
         self._options = options
         self._runner = runner
@@ -99,10 +94,11 @@ class Stream:
         self._conductor: gevent.Greenlet | None = None
         self._leaver: gevent.Greenlet | None = None
 
-    @property
-    def share(self) -> Share | None:
-        """What this process has to send."""
-        return None if self.run is None else self.run.share
+    def next_share(self, previous: Share | None) -> Share:
+        """What this process has to send after that; waits until there is something."""
+        while self.run is None or self.run.share is None or self.run.share is previous:
+            self._changed.wait()
+        return self.run.share
 
     def attach(self) -> None:
         """Listen to Locust."""
@@ -123,14 +119,28 @@ class Stream:
             options = read_options(asked, self._environment.host or StreamUser.host)
             here = options.preset and not self._environment.host
             given = self._stand.options(options) if here else preset_of(options)
-            self.run = start_run(given, self._runs + 1, self._desk)
-            self._runs += 1
+            self._finder = None
+            if given.load.bounds is not None:
+                self._finder = RateFinder(given, search_folder(given, self._runs + 1))
+                given = self._finder.next() or given
+            self._begin(given)
         except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
             self._refuse(exc)
         except Exception as exc:
             logger.exception("a bug of the load tester")
             self._refuse(exc)
+
+    def _begin(self, options: StreamOptions) -> StreamRun:
+        """Start the run of these options, or the first or next one of a search. Raises StreamError."""
+        if self._finder is None:
+            run = start_run(options, self._runs + 1, self._desk)
+        else:
+            run = start_run(options, self._runs + 1, self._desk, folder_number=1)
+        self._runs += 1
+        self.run = run
+        self._changed.ring()
+        return run
 
     def _refuse(self, why: Exception) -> None:
         """No run; Locust itself would go on after an exception, and without its web page for ever."""
@@ -153,6 +163,17 @@ class Stream:
     def _conduct(self, run: StreamRun) -> None:
         try:
             run.conduct()
+            while self._finder is not None and not self._stopping:
+                self._finder.observe(run.finish(), run.measured[0])
+                options = self._finder.next()
+                if options is None:
+                    break
+                users, run = run.users, self._begin(options)
+                run.users_are(users)
+                run.conduct()
+        except StreamError as exc:
+            logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
+            run.stop(str(exc))
         except Exception as exc:
             logger.exception("a bug of the load tester")
             run.stop(f"the load tester failed: {exc!r}")
@@ -161,7 +182,6 @@ class Stream:
 
     def _leave(self) -> None:
         """Quit as Locust would at the end of its --run-time; with the web page, just stop."""
-        self._runner.user_greenlets.join(_LAST_WORDS_S)  # else Locust complains of users that have ended by themselves
         if self._options.headless:
             if self._desk is not None:
                 self._runner.stop()  # quitting at once would leave the workers no time to hand over their records
@@ -189,7 +209,12 @@ class Stream:
         self._idle.clear()
         try:
             with _undisturbed():
-                good = _show(run, report=not self._options.no_report)
+                report = not self._options.no_report
+                good = (
+                    _show(run, report=report)
+                    if self._finder is None
+                    else _show_search(self._finder, run, report=report)
+                )
         except RecordError as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
         finally:
@@ -212,6 +237,18 @@ class Stream:
                 self._environment.process_exit_code = 1
 
 
+def _show_search(finder: RateFinder, last: StreamRun, *, report: bool) -> bool:
+    """The same of a search for a rate. `last`: its run that is finished, or was interrupted."""
+    last.finish()
+    result = finder.finish()
+    print(f"\n{search_table(result)}", flush=True)
+    good = result.found in {"found", "always-met"}
+    if report and result.confirmed_in:
+        good = _report(finder.folder / result.confirmed_in) and good
+    print(f"results: {finder.folder}", flush=True)
+    return good
+
+
 class Worker:
     """A Locust worker: sends the share that its master gives it."""
 
@@ -220,16 +257,17 @@ class Worker:
         self._runner = runner
         self._outpost = Outpost(runner, self._make)
 
-    @property
-    def share(self) -> Share | None:
-        """What this process has to send."""
-        return None if self._outpost.post is None else self._outpost.post.share
+    def next_share(self, previous: Share | None) -> Share:
+        """What this process has to send after that; waits until there is something."""
+        while self._outpost.post is None or self._outpost.post.share is previous:
+            self._outpost.changed.wait()
+        return self._outpost.post.share
 
     def attach(self) -> None:
         """Listen to Locust."""
         hooks = self._environment.events
         hooks.test_start.add_listener(lambda **_: self._outpost.begin())
-        hooks.test_stop.add_listener(lambda **_: self._outpost.finish())
+        hooks.test_stop.add_listener(lambda **_: self._outpost.stop())
         hooks.quitting.add_listener(lambda **_: self._runner.stop())
 
     def _make(self, assignment: Assignment) -> Post:
@@ -256,17 +294,23 @@ def _show(run: StreamRun, *, report: bool) -> bool:
     """Write run.json, print the table, have the report written. Returns whether all that went well and is valid."""
     result = run.finish()
     print(f"\n{result_table(result)}", flush=True)
-    good = result.verdict == "valid"
+    good = result.verdict == "valid" and result.objectives_met
     if report and any(phase.total.requests for phase in result.phases):
-        try:
-            from dlreport.stream import write_report  # noqa: PLC0415  slow to import, and not needed to measure
-
-            print(f"report: {write_report(run.folder)}", flush=True)
-        except Exception:
-            logger.exception("the report could not be written; the results are kept in %s", run.folder)
-            good = False
+        good = _report(run.folder) and good
     print(f"results: {run.folder}", flush=True)
     return good
+
+
+def _report(folder: Path) -> bool:
+    """Draw a run's report; whether that went well."""
+    try:
+        from dlreport.stream import write_report  # noqa: PLC0415  slow to import, and not needed to measure
+
+        print(f"report: {write_report(folder)}", flush=True)
+    except Exception:
+        logger.exception("the report could not be written; the results are kept in %s", folder)
+        return False
+    return True
 
 
 @events.init_command_line_parser.add_listener

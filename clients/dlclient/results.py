@@ -186,6 +186,17 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     """When the phase began, on the master's `time.perf_counter`: the axis of samples.jsonl."""
 
 
+class Objective(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition of `--slo`, and how it stands."""
+
+    text: str
+    """As it was asked for: p99<50ms."""
+    outcome: Literal["met", "missed", "cannot-tell"]
+    sure: bool
+    """Whether the figures could hardly (1 %) come out like this if the opposite were true."""
+    sentence: str
+
+
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
     """One pass through the plan, at one temperature."""
 
@@ -198,6 +209,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     reasons: tuple[Reason, ...]
     warnings: tuple[Reason, ...]
+    objectives: tuple[Objective, ...] = ()
     temperatures: dict[str, int]
     """Answers by the temperature that the server found; "unknown" where it does not tell."""
     total: Summary
@@ -344,6 +356,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     phases: tuple[Phase, ...]
 
+    @property
+    def objectives_met(self) -> bool:
+        """Whether every condition of `--slo` was met in every phase; true where none was asked for."""
+        return all(objective.outcome == "met" for phase in self.phases for objective in phase.objectives)
+
 
 class _Schema(msgspec.Struct):
     schema: str = ""
@@ -355,13 +372,17 @@ _Line = TypeVar("_Line", bound=msgspec.Struct)
 def read_run(folder: Path) -> Run:
     """run.json of a result folder. Raises ResultError naming the file and what to do."""
     path = folder / RUN_FILE
-    content = _read(path)
     try:
-        schema = msgspec.json.decode(content, type=_Schema).schema
-        _check_schema(schema, SCHEMA, path)
-        return msgspec.json.decode(content, type=Run)
+        return read_json(path, Run, SCHEMA)
     except msgspec.DecodeError as exc:
         raise ResultError(f"{path} is no result of the stream load tester: {exc}; run the stream again") from exc
+
+
+def read_json(path: Path, kind: type[_Line], schema: str) -> _Line:
+    """A file of one value with that schema. Raises ResultError, or msgspec's DecodeError for what is no such value."""
+    content = _read(path)
+    _check_schema(msgspec.json.decode(content, type=_Schema).schema, schema, path)
+    return msgspec.json.decode(content, type=kind)
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -402,9 +423,13 @@ def parse_plan(content: bytes, path: Path) -> tuple[PlanHeader, list[Slot]]:
 
 def write_run(folder: Path, run: Run) -> Path:
     """Write run.json in one step, so that a reader never sees half of it."""
-    path = folder / RUN_FILE
+    return write_json(folder / RUN_FILE, run)
+
+
+def write_json(path: Path, value: msgspec.Struct) -> Path:
+    """Write a file of one value in one step."""
     draft = path.with_suffix(".json.tmp")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n")
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
     return draft.replace(path)
 
 

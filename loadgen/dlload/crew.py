@@ -24,6 +24,8 @@ class State(msgspec.Struct, frozen=True):
     """Why a share stopped before the end: the server no longer answers, a record could not be written; "" if none did."""
     steady: bool = False
     """Whether the last windows of every share agree."""
+    exhausted: bool = False
+    """Whether a share had no sender free at some time."""
 
 
 class Crew(ABC):
@@ -120,4 +122,5 @@ def share_state(share: Share) -> State:
         over=phase.ended.is_set(),
         gave_up=f"the server stopped answering ({records[-1].error})" if phase.gave_up else "",
         steady=is_steady(records),
+        exhausted=share.exhausted,
     )

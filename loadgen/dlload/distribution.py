@@ -24,8 +24,8 @@ import gevent
 import msgspec
 from dlclient.errors import ResultError
 from dlclient.results import Record, parse_plan, parse_records, share_file
-from gevent.event import Event
 
+from dlload.bell import Bell
 from dlload.crew import Crew, State
 from dlload.errors import RecordError, StreamError, TargetError
 from dlload.plan import Plan
@@ -155,7 +155,7 @@ class Desk:
         """`workers`: by Locust's id of each one that is connected, whether it is well."""
         self.runner = runner
         self.workers = workers
-        self.changed = Event()
+        self.changed = Bell()
         self._crew: RemoteCrew | None = None
         for kind in ("stream-ready", "stream-state", "stream-records", "stream-over"):
             runner.register_message(kind, self._listener(kind))
@@ -173,8 +173,7 @@ class Desk:
             report = unpack(msg, Report)
             if self._crew is not None and self._crew.run == report.run:
                 self._crew.heard(kind, msg.node_id, report)
-                self.changed.set()
-                self.changed = Event()
+                self.changed.ring()
 
         return listen
 
@@ -246,6 +245,7 @@ class RemoteCrew(Crew):
             over=self._is_over(),
             gave_up=next((state.gave_up for state in states if state.gave_up), ""),
             steady=all(state.steady for state in states),
+            exhausted=any(state.exhausted for state in states),
         )
 
     def wait(self, timeout_s: float) -> bool:
@@ -347,6 +347,9 @@ class Outpost:
     def __init__(self, runner: Runner, make: Callable[[Assignment], Post]) -> None:
         """`make` a share of an assignment; raises StreamError where that cannot be."""
         self.post: Post | None = None
+        self.changed = Bell()
+        """Rings when there is another post."""
+        self._running = False
         self._runner = runner
         self._make = make
         self._assignment: Assignment | None = None
@@ -359,6 +362,10 @@ class Outpost:
 
     def begin(self) -> None:
         """Locust starts its test: make the share that was assigned, and say so."""
+        self._running = True
+        self._make_post()
+
+    def _make_post(self) -> None:
         self.post = None
         assignment = self._assignment
         if assignment is None:
@@ -369,7 +376,13 @@ class Outpost:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
             self._say("stream-ready", refusal=str(exc))
             return
+        self.changed.ring()
         self._say("stream-ready")
+
+    def stop(self) -> None:
+        """Locust has stopped its test."""
+        self._running = False
+        self.finish()
 
     def finish(self) -> None:
         """No sender is left: hand over what there is."""
@@ -387,6 +400,8 @@ class Outpost:
 
     def _on_run(self, environment: object, msg: Message) -> None:  # noqa: ARG002  Locust's names
         self._assignment = unpack(msg, Assignment)
+        if self._running:  # another run of the same test, such as a probe
+            self._make_post()
 
     def _on_step(self, environment: object, msg: Message) -> None:  # noqa: ARG002  Locust's names
         asked = unpack(msg, StepMessage)

@@ -13,6 +13,8 @@ from dlclient.results import Seeds
 from dlload.arrivals import read_course, read_intervals
 from dlload.errors import OptionError
 from dlload.plan import DEFAULT_REQUESTS, AtOnce, Closed, Intervals, Load, Open
+from dlload.search import SearchBounds
+from dlload.slo import Condition, parse_slo
 
 Scenario = Literal["SingleStream", "MultiStream", "Server", "Offline"]
 SCENARIOS: tuple[Scenario, ...] = ("SingleStream", "MultiStream", "Server", "Offline")
@@ -49,12 +51,16 @@ class LoadOptions:
     plan: Path | None = None
     trace: Path | None = None
     speed: float = 1.0
+    arrivals: str = "poisson"
     seeds: Seeds = Seeds.all(1)
     drop_after_s: float | None = None
     max_send_lag_s: float | None = None
     """None: 1 ms or 5 % of the median latency, whichever is larger."""
     warm_up: WarmUp = WarmUp()
     tail_s: float = 0.0
+    slo: tuple[Condition, ...] = ()
+    bounds: SearchBounds | None = None
+    """Of `--find-rate`."""
 
     @property
     def most_requests(self) -> int | None:
@@ -139,6 +145,18 @@ def add_load_options(add: Callable[..., None]) -> None:
         "3 windows agree within 10 %%), none. Every model is loaded and run before that in any case. Default: none.",
     )
     add(
+        "--slo",
+        metavar="C,C",
+        help="What the figures must be: p50 p90 p99 p99.9 or mean < a time, errors<0.1%%, rate>=95%% of what was offered, such "
+        "as p99<50ms,errors<0.1%%. A run that misses it, or has too few requests to tell, exits with 1.",
+    )
+    add(
+        "--find-rate",
+        metavar="START[:MOST]",
+        help="Search the highest --rate that meets --slo, in runs of its own, from START requests per second on, up to MOST "
+        "(10000); confirm it in another run. One phase, warm unless --phases says otherwise.",
+    )
+    add(
         "--tail",
         type=float,
         default=0.0,
@@ -169,6 +187,7 @@ def read_load_options(given: Namespace) -> LoadOptions:
         plan=_file(given.plan),
         trace=_file(given.trace),
         speed=speed,
+        arrivals=str(given.arrivals or "poisson"),
         seeds=Seeds(**seeds),
         drop_after_s=None if given.drop_after in (None, "") else _above_0(given.drop_after, "--drop-after"),
         max_send_lag_s=None
@@ -176,6 +195,8 @@ def read_load_options(given: Namespace) -> LoadOptions:
         else _above_0(given.max_send_lag, "--max-send-lag", "milliseconds") / 1000,
         warm_up=_warm_up(str(given.warmup or "none")),
         tail_s=_tail(given.tail),
+        slo=parse_slo(given.slo) if given.slo else (),
+        bounds=_bounds(given),
     )
 
 
@@ -254,6 +275,23 @@ def _warm_up(text: str) -> WarmUp:
     if re.fullmatch(r"[0-9.]+s", text):
         return WarmUp(seconds=_above_0(text[:-1], "--warmup"))
     raise OptionError(f"--warmup {text}: write 5s for seconds, 200 for requests, auto, or none")
+
+
+def _bounds(given: Namespace) -> SearchBounds | None:
+    """What `--find-rate` says. Raises OptionError."""
+    if not given.find_rate:
+        return None
+    text = str(given.find_rate)
+    if not given.slo:
+        raise OptionError("--find-rate needs --slo: what the rate has to meet, such as --slo 'p99<50ms,errors<0.1%'")
+    if clash := [name for name in ("rate", "requests", "duration", "scenario", *FILES) if getattr(given, name)]:
+        raise OptionError(f"--find-rate chooses the rate and how many requests there are; drop --{clash[0]}")
+    start, colon, most = text.partition(":")
+    start_per_s = _above_0(start, "--find-rate", "requests per second")
+    most_per_s = _above_0(most, "--find-rate", "requests per second") if colon else SearchBounds(1.0).highest_per_s
+    bounds = SearchBounds(start_per_s, lowest_per_s=min(1.0, start_per_s), highest_per_s=most_per_s)
+    bounds.check()
+    return bounds
 
 
 def _tail(given: Any) -> float:

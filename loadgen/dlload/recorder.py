@@ -18,14 +18,16 @@ _REPORT_FOLDERS = {"pictures": {".png", ".svg"}, "tables": {".csv", ".md"}}
 """What a report keeps beside its page, by the suffixes of its files."""
 
 
-def new_folder(asked: Path | None, *, overwrite: bool, run_number: int, now: time.struct_time) -> Path:
+def new_folder(
+    asked: Path | None, *, overwrite: bool, run_number: int, now: time.struct_time, kind: str = "stream"
+) -> Path:
     """Make the folder of a run. Raises RecordError.
 
     `asked`: the folder itself, for the first run of a process; later ones (started again in the web page) get -2, -3.
-    Without it the folder is results/stream-DATE-TIME below the current one.
+    Without it the folder is results/KIND-DATE-TIME below the current one.
     """
     if asked is None:
-        return _fresh(Path("results") / time.strftime("stream-%Y%m%d-%H%M%S", now))
+        return _fresh(Path("results") / time.strftime(f"{kind}-%Y%m%d-%H%M%S", now))
     if run_number > 1:
         return _fresh(asked.with_name(f"{asked.name}-{run_number}"))
     try:

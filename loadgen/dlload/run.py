@@ -26,6 +26,7 @@ from dlload.crew import Crew, LocalCrew
 from dlload.distribution import Desk
 from dlload.errors import OptionError, RecordError, StreamError, TargetError
 from dlload.load_options import with_gaps
+from dlload.measured import figures, objectives
 from dlload.options import StreamOptions, Temperature
 from dlload.plan import Plan, draw, faster
 from dlload.protocols import make_protocol
@@ -33,6 +34,7 @@ from dlload.protocols.base import Protocol
 from dlload.recorder import Recorder, new_folder, open_recorder
 from dlload.replay import check_fits, read_plan_file, read_trace
 from dlload.share import Share, Step
+from dlload.standing import Figures
 from dlload.target import Target, find_target, look_at, protocol_name
 
 logger = logging.getLogger(__name__)
@@ -129,13 +131,18 @@ def _limits(path: Path) -> bytes:
     return content
 
 
-def start_run(options: StreamOptions, run_number: int = 1, desk: Desk | None = None) -> "StreamRun":
+def start_run(
+    options: StreamOptions, run_number: int = 1, desk: Desk | None = None, *, folder_number: int | None = None
+) -> "StreamRun":
     """Prepare, then make the result folder, so that what is missing is said before anything is sent.
 
-    `desk`: of a Locust master, whose workers send. Raises StreamError.
+    `desk`: of a Locust master, whose workers send. `folder_number`: see new_folder; `run_number` unless given. Raises
+    StreamError.
     """
     material = prepare(options)
-    folder = new_folder(options.results, overwrite=options.overwrite, run_number=run_number, now=time.localtime())
+    folder = new_folder(
+        options.results, overwrite=options.overwrite, run_number=folder_number or run_number, now=time.localtime()
+    )
     recorder = open_recorder(folder)
     recorder.save_plan(material.plan)
     if material.limits is not None:
@@ -165,6 +172,10 @@ class StreamRun:
         self._recorder = recorder
         self._opened: list[Clock] = []
         """Of the measured phases that were opened."""
+        self._exhausted: set[str] = set()
+        self.measured: list[Figures] = []
+        """Of each phase, once it is finished."""
+        self._finished: Run | None = None
         self._ended_by = ""
         self._is_done = False
         self._users: list[int] = []
@@ -195,6 +206,11 @@ class StreamRun:
             image_sha256=material.plan_facts.image_sha256,
             drop_after_s=material.options.load.drop_after_s,
         )
+
+    @property
+    def users(self) -> int:
+        """How many there are."""
+        return self._users[-1] if self._users else 0
 
     def users_are(self, count: int) -> None:
         """Note how many users there are now."""
@@ -254,8 +270,11 @@ class StreamRun:
             if self._crew.missing:
                 self._end("a Locust worker was lost")
         logger.info(self._progress(name, at))
-        if gave_up := self._crew.state().gave_up:
-            self._end(f"{name}: {gave_up}")
+        state = self._crew.state()
+        if state.exhausted:
+            self._exhausted.add(name)
+        if state.gave_up:
+            self._end(f"{name}: {state.gave_up}")
 
     def stop(self, why: str) -> None:
         """End before the plan is done; does nothing after that."""
@@ -263,7 +282,9 @@ class StreamRun:
             self._end(why)
 
     def finish(self) -> Run:
-        """Judge, summarize, write run.json; once nobody sends any more. Raises RecordError."""
+        """Judge, summarize, write run.json; once nobody sends any more; a second time gives the same. Raises RecordError."""
+        if self._finished is not None:
+            return self._finished
         records = self._crew.collect()
         if self.share is None:
             for record in chain.from_iterable(records):
@@ -303,6 +324,7 @@ class StreamRun:
             phases=phases,
         )
         self._recorder.save_run(run)
+        self._finished = run
         return run
 
     def _write(self, record: Record) -> None:
@@ -335,10 +357,12 @@ class StreamRun:
                 plan.header.requests,
                 is_scheduled=plan.offered_per_s is not None,
                 max_send_lag_s=options.load.max_send_lag_s,
+                exhausted=name in self._exhausted,
                 steady=clock.steady,
             )
             judgement = verdict.judge_phase(own, expected, total, sent=len(all_sent))
             length_s = _length_s(plan, clock)
+            self.measured.append(figures(own, length_s))
             results.append(
                 PhaseResult(
                     name=name,
@@ -348,6 +372,7 @@ class StreamRun:
                     verdict=judgement.verdict,
                     reasons=judgement.reasons,
                     warnings=judgement.warnings,
+                    objectives=objectives(options.load.slo, self.measured[-1]),
                     temperatures=temperatures(own),
                     total=total,
                     services=by_service,

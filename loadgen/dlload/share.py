@@ -7,6 +7,7 @@ import msgspec
 from dlclient.results import Record, Slot
 from gevent.event import Event
 
+from dlload.bell import Bell
 from dlload.connection import Connection
 from dlload.options import Temperature
 from dlload.phase import Phase
@@ -72,9 +73,9 @@ class Share:
         self._write = write
         self._drop_after_s = drop_after_s
         self._opened: list[Phase] = []
-        self._changed = Event()
+        self._changed = Bell()
         self._over = False
-        self._at_work = 0
+        self._at_work = self._senders = 0
         self.left = Event()
         """Set when there will be no other phase and no sender is at work."""
 
@@ -82,6 +83,12 @@ class Share:
     def current(self) -> Phase | None:
         """The phase that was opened last."""
         return self._opened[-1] if self._opened else None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether in the phase that was opened last every sender was busy at some time."""
+        phase = self.current
+        return phase is not None and self._senders > 0 and phase.most_in_flight >= self._senders
 
     def begin(self, step: Step) -> Phase:
         """Open a phase; the senders go over to it by themselves."""
@@ -95,7 +102,7 @@ class Share:
             phase.close()
         phase.open(step.at)
         self._opened.append(phase)
-        self._tell()
+        self._changed.ring()
         return phase
 
     def sender(self, observe: Callable[[Record], None]) -> Sender:
@@ -106,6 +113,7 @@ class Share:
         """Send whatever there is, phase after phase, until there will be no more. Raises RecordError."""
         seen = 0
         self._at_work += 1
+        self._senders = max(self._senders, self._at_work)
         try:
             while True:
                 while seen < len(self._opened):
@@ -127,7 +135,7 @@ class Share:
         """There will be no other phase: close the last one and let the senders go."""
         self._over = True
         self.close()
-        self._tell()
+        self._changed.ring()
         self._look_whether_all_left()
 
     def dispose(self) -> None:
@@ -138,10 +146,6 @@ class Share:
     def _look_whether_all_left(self) -> None:
         if self._over and not self._at_work:
             self.left.set()
-
-    def _tell(self) -> None:
-        self._changed.set()
-        self._changed = Event()
 
 
 def _period_s(slots: Sequence[Slot]) -> float:

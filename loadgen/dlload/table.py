@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from dlclient.results import Latency, Phase, Reason, Run, Summary
+from dlclient.search_result import SearchResult
 
 WIDTH = 120
 STAGES = ("wire", "decode", "queue", "load", "forward", "post", "demote")
@@ -25,6 +26,31 @@ def result_table(run: Run) -> str:
     """Everything that a person wants to see when the run is over; at most 120 columns."""
     blocks = [_verdict(run), _figures(run), _send_lag(run), _stages(run), _notes("warning", run.warnings)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def search_table(result: SearchResult) -> str:
+    """What a search for a rate found: the answer, then the latency/throughput curve."""
+    wanted = ",".join(result.slo)
+    rate = "no rate" if result.rate_per_s is None else f"{result.rate_per_s:.4g} requests/s"
+    head = _wrapped(f"{result.found.upper()}: {rate} for {wanted}. {result.sentence}", "  ")
+    standing = "\n".join(_wrapped(f"confirmed: {one.sentence}", "  ") for one in result.objectives)
+    rows = [("rate/s", "requests", "answers/s", "mean ms", "p50 ms", "meets")]
+    rows += [
+        (
+            f"{point.rate_per_s:.4g}",
+            f"{point.requests:,}",
+            f"{point.delivered_per_s:.4g}",
+            milliseconds(point.mean_s),
+            milliseconds(point.p50_s),
+            {True: "yes", False: "no", None: "open"}[point.meets],
+        )
+        for point in result.curve
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    curve = "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    knee = "" if result.knee_per_s is None else f"The latency turns steep at about {result.knee_per_s:.4g}/s."
+    counted = f"{result.probes} runs, {result.requests:,} requests."
+    return "\n\n".join(block for block in (head, standing, curve, f"{knee} {counted}".strip()) if block) + "\n"
 
 
 def milliseconds(seconds: float | None) -> str:

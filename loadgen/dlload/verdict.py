@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlclient.results import Environment, Phase, Reason, Record, Summary, Verdict
+from dlclient.stability import drift
 from dlclient.statistics import nearest_rank
 
 LEAST_SEND_LAG_S = 0.001
@@ -24,6 +25,8 @@ class Expected:
     """Whether requests were due at times of their own, so that lateness is the load tester's."""
     max_send_lag_s: float | None = None
     """None: LEAST_SEND_LAG_S or SEND_LAG_SHARE of the median latency."""
+    exhausted: bool = False
+    """Whether at some time all senders were busy, so that requests had to wait for one."""
     steady: bool | None = None
     """Whether the warm-up ended in a steady state; None: nobody asked."""
 
@@ -97,6 +100,12 @@ def judge_phase(records: Sequence[Record], expected: Expected, total: Summary, s
             )
         )
     temperature_reasons, warnings = _judge_temperature(records, expected)
+    if (found := drift([(record.due_s, record.latency_s) for record in records if record.ok])) is not None:
+        unstable = found.reason(expected.phase)
+        if expected.is_scheduled:
+            reasons.append(unstable)
+        else:  # users wait for their answers: no queue can grow without a bound
+            warnings = (*warnings, unstable)
     if expected.is_scheduled:
         reasons.extend(_judge_send_lag(records, expected, total))
     if expected.steady is False:
@@ -122,10 +131,15 @@ def _judge_send_lag(records: Sequence[Record], expected: Expected, total: Summar
         limit_s = max(LEAST_SEND_LAG_S, SEND_LAG_SHARE * (total.latency_s.p50 or 0.0))
     if late_s <= limit_s:
         return []
-    text = f"{expected.phase}: requests were sent late, p99 {late_s * 1e3:.3g} ms, by more than {limit_s * 1e3:.3g} ms"
+    late = f"p99 {late_s * 1e3:.3g} ms, by more than {limit_s * 1e3:.3g} ms"
+    if expected.exhausted:
+        text = f"{expected.phase}: all senders were busy and requests waited for one, {late}"
+        cure = "lower the --rate, allow more requests in flight (-u), or say with --max-send-lag what you can live with"
+        return [Reason("senders-exhausted", text, cure)]
+    text = f"{expected.phase}: requests were sent late though senders were free, {late}"
     cure = (
-        "lower the --rate; allow more requests in flight (-u) if the server is slow; give the load tester a core of its own "
-        "or more processes (--processes); or say with --max-send-lag what you can live with"
+        "lower the --rate; give the load tester a core of its own or more processes (--processes); or say with "
+        "--max-send-lag what you can live with"
     )
     return [Reason("send-lag", text, cure)]
 

@@ -166,6 +166,11 @@ def test_sending_late_makes_a_scheduled_phase_invalid(
     assert codes(judge(records, Expected("warm", "warm", len(records))))[0] == [], "in a closed loop nothing is late"
 
 
+def test_waiting_for_a_sender_is_told_apart_from_waking_late() -> None:
+    expected = Expected("warm", "warm", 700, is_scheduled=True, exhausted=True)
+    assert codes(judge(late(0.01), expected))[0] == ["senders-exhausted"]
+
+
 def test_what_was_dropped_is_told_apart_from_what_failed() -> None:
     dropped = msgspec.structs.replace(record(error="dropped: no sender was free"), dropped=True, status=0)
     judgement = judge([record(), dropped], Expected("warm", "warm", 2))

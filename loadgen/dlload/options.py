@@ -3,19 +3,29 @@
 import argparse
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from dlload.errors import OptionError
 from dlload.load_options import FILES, MULTI_STREAM_SAMPLES, LoadOptions, add_load_options, read_load_options
+from dlload.protocol_options import (
+    PROTOCOL_COMMAND_LINE_ONLY,
+    ProtocolOptions,
+    add_protocol_options,
+    read_protocol_options,
+)
 
 Temperature = Literal["warm", "host", "disk"]
 TEMPERATURES: tuple[Temperature, ...] = ("warm", "host", "disk")
-PROTOCOLS = ("auto", "deepdetect", "raw")
+PROTOCOLS = ("auto", "deepdetect", "raw", "kserve", "torchserve", "json")
 
-COMMAND_LINE_ONLY = ("api_key_file", "images", "results", "overwrite", "model_dir", "preset", "limits", *FILES)
+COMMAND_LINE_ONLY = (
+    *("api_key_file", "images", "results", "overwrite", "model_dir", "preset", "limits"),
+    *PROTOCOL_COMMAND_LINE_ONLY,
+    *FILES,
+)
 """Options that read, write or replace files or start programs: not for whoever can reach the web page."""
 
 TITLE = "Stream options"
@@ -48,6 +58,8 @@ class StreamOptions:
     gpu_num: int | None = None
     preset: str | None = None
     limits: Path | None = None
+    asking: ProtocolOptions = field(default_factory=ProtocolOptions)
+    """For servers other than dlserve."""
 
 
 class _Preset(argparse.Action):
@@ -125,7 +137,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=PROTOCOLS,
         default=default.protocol,
         help="deepdetect: JSON with base64 images, works with any DeepDetect-style server. raw: the image's bytes as "
-        "the body, dlserve only, one image a request. auto: raw where it works. Default: auto.",
+        "the body, one image a request, of dlserve, or of any server by --url-template. kserve: Open Inference Protocol v2 "
+        "(Triton, MLServer, OpenVINO Model Server, dlserve). torchserve. json: any server, by --body-template. "
+        "auto: raw where it works, kserve where there is no /info. Default: auto.",
     )
     add("--api-key-file", metavar="FILE", help="File with the key that the server wants, if it wants one.")
     add(
@@ -166,6 +180,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Stop unless the server runs with N workers; one that --preset starts gets as many.",
     )
+    add_protocol_options(add)
 
 
 def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
@@ -174,15 +189,20 @@ def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
     for phase in phases:
         if phase not in TEMPERATURES:
             raise OptionError(f"--phases {phase}: no such phase; there are {', '.join(TEMPERATURES)}")
-    services = tuple(name.lower() for name in _names(given.services, "--services"))
+    services = _names(given.services, "--services")
     if given.protocol not in PROTOCOLS:
         raise OptionError(f"--protocol {given.protocol}: not one; use {', '.join(PROTOCOLS)}")
     load = read_load_options(given)
     batch_size = _at_least(1, 1 if given.batch_size in (None, "") else given.batch_size, "--batch-size")
     if load.scenario == "MultiStream" and not given.batch_size:
         batch_size = MULTI_STREAM_SAMPLES
-    if given.protocol == "raw" and batch_size != 1:
-        raise OptionError("--protocol raw carries one image a request; drop --batch-size or use --protocol deepdetect")
+    if given.protocol in {"raw", "torchserve"} and batch_size != 1:
+        raise OptionError(
+            f"--protocol {given.protocol} carries one image a request; drop --batch-size or use --protocol deepdetect"
+        )
+    asking = read_protocol_options(given, given.protocol)
+    if given.protocol in {"auto", "deepdetect", "raw"} and asking.url_template is None:
+        services = tuple(name.lower() for name in services)  # as DeepDetect does
     return StreamOptions(
         url=_url(host),
         services=() if services == ("all",) else services,
@@ -200,6 +220,7 @@ def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
         gpu_num=_at_least(1, given.gpu_num, "--gpu-num") if given.gpu_num not in (None, "") else None,
         preset=given.preset or None,
         limits=_path(given.limits, "--limits") if given.limits else None,
+        asking=asking,
     )
 
 

@@ -1,129 +1,152 @@
-"""The server under test, as it describes itself in /info: its services, its workers, and what may be asked of it."""
+"""The server under test: what it tells of itself by its own API, and whether that fits what is asked of it."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
-import msgspec
-from dlclient.client import Client, Json
-from dlclient.errors import ClientError, ConnectionFailedError
+from dlclient.client import Client
+from dlclient.errors import ClientError
 
+from dlload.discovery import kserve, torchserve
+from dlload.discovery.asker import Asker
+from dlload.discovery.base import Target, Worker
+from dlload.discovery.deepdetect import NoInfoError, look_at
 from dlload.errors import TargetError
 from dlload.options import StreamOptions
+
+__all__ = ["Target", "Worker", "find_target", "look_again", "look_at", "protocol_name"]
 
 logger = logging.getLogger(__name__)
 
 
-class _ServiceExtras(msgspec.Struct):
-    weights_bytes: int | None = None
-    simulated: bool = False
-
-
-class _Service(msgspec.Struct):
-    name: str
-    dlserve: _ServiceExtras = msgspec.field(default_factory=_ServiceExtras)
-
-
-class Worker(msgspec.Struct):
-    """One worker process of dlserve."""
-
-    worker: int
-    up: bool = True
-    budget_bytes: int = 0
-    generation: int = 0
-
-
-class _ServerExtras(msgspec.Struct):
-    workers: tuple[Worker, ...] = ()
-
-
-class _Head(msgspec.Struct):
-    services: tuple[_Service, ...] = ()
-    dlserve: _ServerExtras | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a server tells of itself. `workers` is empty where it does not tell of any."""
-
-    url: str
-    info: Json
-    is_dlserve: bool
-    services: tuple[str, ...]
-    """All of the server's, in alphabetical order."""
-    weights_bytes: Mapping[str, int]
-    """By service, where known."""
-    simulated: frozenset[str]
-    """The services that a simulated engine answers for."""
-    workers: tuple[Worker, ...]
-
-    def workers_to_pin(self, services: tuple[str, ...]) -> tuple[int, ...]:
-        """Workers that can hold all of these services' weights at once; empty if one cannot, or it is not known."""
-        needed = sum(self.weights_bytes.get(service, 0) for service in services)
-        up = [worker for worker in self.workers if worker.up]
-        if all(worker.budget_bytes >= needed for worker in up):
-            return tuple(worker.worker for worker in up)
-        return ()
-
-
-def look_at(client: Client) -> Target:
-    """Ask the server what it is. Raises TargetError."""
-    try:
-        info = client.info()
-        head = msgspec.convert(info, type=_Head)
-    except ConnectionFailedError as exc:
-        raise TargetError(
-            f"no server at {client.url} ({exc.__cause__ or exc}); start one (dlserve) or give its address with --host"
-        ) from exc
-    except (ClientError, msgspec.ValidationError) as exc:
-        raise TargetError(f"{client.url} does not answer /info as a DeepDetect-style server does: {exc}") from exc
-    extras = {service.name: service.dlserve for service in head.services}
-    return Target(
-        url=client.url,
-        info=info,
-        is_dlserve=head.dlserve is not None,
-        services=tuple(sorted(extras)),
-        weights_bytes={name: extra.weights_bytes for name, extra in extras.items() if extra.weights_bytes},
-        simulated=frozenset(name for name, extra in extras.items() if extra.simulated),
-        workers=head.dlserve.workers if head.dlserve else (),
-    )
-
-
 def find_target(client: Client, options: StreamOptions) -> tuple[Target, tuple[str, ...]]:
     """The server, with every service that the options ask for, and their names. Raises TargetError."""
-    target = look_at(client)
-    missing = [name for name in options.services if name not in target.services]
-    if missing and options.model_dir is None:
-        raise TargetError(
-            f"{target.url} has no service {', '.join(missing)} (it has {', '.join(target.services) or 'none'}); "
-            "create it, or name the folder that holds its model folder with --model-dir"
-        )
-    if missing:
-        for name in missing:
-            _create(client, options, name)
-        target = look_at(client)
-    services = options.services or target.services
-    if not services:
-        raise TargetError(
-            f"{target.url} has no service; build a model and start dlserve with it "
-            "(dlmodels build resnet18 --repository models/repository)"
-        )
+    target = _look(client, options)
+    if target.style == "deepdetect":
+        target = _create_missing(client, options, target)
+    services = _services(target, options)
+    if target.style == "kserve":
+        asker = _asker(options)
+        if not target.can_list:
+            target = kserve.check_ready(asker, target, services)
+        target = kserve.with_models(asker, target, services, options.asking.input_tensor)
     _check_workers(target, options.gpu_num)
     return target, services
+
+
+def look_again(client: Client, options: StreamOptions, before: Target) -> Target:
+    """The same target as it is now. Raises TargetError."""
+    if before.style == "deepdetect" or before.workers:
+        now = look_at(client)
+        return now if before.style == "deepdetect" else _with_dlserve(before, now)
+    if before.style == "kserve":
+        now = kserve.look_at(_asker(options))
+        return replace(before, not_ready=now.not_ready)
+    return before
 
 
 def protocol_name(options: StreamOptions, target: Target) -> str:
     """Which protocol the options mean for this server."""
     if options.protocol != "auto":
         return options.protocol
+    if target.style == "kserve":
+        return "kserve"
     return "raw" if target.is_dlserve and options.batch_size == 1 else "deepdetect"
+
+
+def _look(client: Client, options: StreamOptions) -> Target:
+    asking = options.asking
+    if options.protocol == "json" or (options.protocol == "raw" and asking.url_template is not None):
+        return Target(
+            options.url, {}, is_dlserve=False, services=tuple(sorted(options.services)), style="named", can_list=False
+        )
+    if options.protocol == "kserve":
+        return _look_kserve(client, options)
+    if options.protocol == "torchserve":
+        management = asking.management_url or torchserve.management_url(options.url)
+        key = asking.management_key or options.api_key
+        return torchserve.look_at(_asker(options), Asker(management, key, options.timeout_s), options.services)
+    try:
+        return look_at(client)
+    except NoInfoError as exc:
+        if options.protocol != "auto":
+            raise
+        try:
+            return kserve.look_at(_asker(options))
+        except TargetError as other:
+            raise TargetError(f"{exc}; nor is it another server that can be told by asking: {other}") from exc
+
+
+def _look_kserve(client: Client, options: StreamOptions) -> Target:
+    target = kserve.look_at(_asker(options))
+    return _with_dlserve(target, look_at(client)) if target.is_dlserve else target
+
+
+def _with_dlserve(target: Target, told: Target) -> Target:
+    """A target asked by /v2 that is dlserve tells more in /info."""
+    return replace(
+        target,
+        info={**target.info, "info": told.info},
+        weights_bytes=told.weights_bytes,
+        simulated=told.simulated,
+        workers=told.workers,
+    )
+
+
+def _asker(options: StreamOptions) -> Asker:
+    return Asker(options.url, options.api_key, options.timeout_s)
+
+
+def _create_missing(client: Client, options: StreamOptions, target: Target) -> Target:
+    missing = [name for name in options.services if name not in target.services]
+    if not missing:
+        return target
+    if options.model_dir is None:
+        raise TargetError(
+            f"{target.url} has no service {', '.join(missing)} (it has {', '.join(target.services) or 'none'}); "
+            "create it, or name the folder that holds its model folder with --model-dir"
+        )
+    for name in missing:
+        _create(client, options, name)
+    return look_at(client)
+
+
+def _services(target: Target, options: StreamOptions) -> tuple[str, ...]:
+    """Those asked for, as the server spells them, or all."""
+    if not target.can_list:
+        if not options.services:
+            raise TargetError(f"{target.url} cannot be asked what it serves; name its services with --services")
+        return options.services
+    if not options.services and target.services:
+        return target.services
+    if not options.services:
+        if target.not_ready:
+            waiting = ", ".join(f"{name} ({why})" for name, why in target.not_ready.items())
+            raise TargetError(f"{target.url} has no model that is ready; load one of {waiting}")
+        raise TargetError(
+            f"{target.url} has no service; build a model and start dlserve with it "
+            "(dlmodels build resnet18 --repository models/repository)"
+            if target.style == "deepdetect"
+            else f"{target.url} has no model; give it one"
+        )
+    return tuple(_spelled(target, name) for name in options.services)
+
+
+def _spelled(target: Target, asked: str) -> str:
+    for name in (*target.services, *target.not_ready):
+        if name == asked or (name.casefold() == asked.casefold() and asked not in target.services):
+            if why := target.not_ready.get(name):
+                raise TargetError(f"{target.url}: model {name} is not ready: {why}; load it, or see --services")
+            return name
+    raise TargetError(
+        f"{target.url} has no model {asked} (it has {', '.join(target.services) or 'none'}); see --services"
+    )
 
 
 def _create(client: Client, options: StreamOptions, name: str) -> None:
     repository = f"{options.model_dir}/{name}"
     logger.info("creating service %s from %s", name, repository)
     try:
-        client.create_service(name, mllib="torch", model={"repository": repository})
+        client.create_service(name, mllib=options.asking.mllib, model={"repository": repository})
     except ClientError as exc:
         raise TargetError(f"service {name} cannot be created from {repository}: {exc}") from exc
 

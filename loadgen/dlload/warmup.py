@@ -52,9 +52,12 @@ def rounds(services: Sequence[str], workers: Sequence[int]) -> list[Round]:
 
 
 def warm_up(
-    planned: Sequence[Round], protocol: Protocol, images: Sequence[bytes], connect: Callable[[], Connection]
+    planned: Sequence[Round],
+    protocol: Protocol,
+    images: Callable[[str], Sequence[bytes]],
+    connect: Callable[[], Connection],
 ) -> int:
-    """Send the rounds; `images` are one request's, encoded. Returns the number of requests. Raises TargetError."""
+    """Send the rounds. `images`: service -> one request's, encoded. Returns how many were sent. Raises TargetError."""
     greenlets = [gevent.spawn(_send, one, protocol, images, connect()) for one in planned]
     try:
         for greenlet in gevent.iwait(greenlets):
@@ -65,15 +68,16 @@ def warm_up(
     return sum(len(one.services) for one in planned)
 
 
-def _send(one: Round, protocol: Protocol, images: Sequence[bytes], connection: Connection) -> str:
+def _send(one: Round, protocol: Protocol, images: Callable[[str], Sequence[bytes]], connection: Connection) -> str:
     """Returns "" or what went wrong."""
     where = "" if one.worker is None else f" on worker {one.worker}"
     try:
         for service in one.services:
             problem = connection.open()
             if not problem:
-                exchange = connection.exchange(protocol.request(service, images, None, one.worker))
-                problem = exchange.error or protocol.outcome(exchange.status, exchange.body, len(images)).error
+                carried = images(service)
+                exchange = connection.exchange(protocol.request(service, carried, None, one.worker))
+                problem = exchange.error or protocol.outcome(exchange.status, exchange.body, len(carried)).error
             if problem:
                 return f"warming up service {service}{where} failed: {problem}"
     finally:

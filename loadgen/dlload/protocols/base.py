@@ -1,10 +1,11 @@
 """What a protocol must be able to do: a request of the plan -> the bytes to send; the answer -> what it says."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import urlsplit
+
+from dlload.request_writer import RequestWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,22 @@ class Protocol(ABC):
     """One way to ask one server. Pure: no I/O, no clock."""
 
     name: ClassVar[str]
+    one_image: bool = False
+    """Whether a request carries one image and no more."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
-        parts = urlsplit(url)
-        self._base_path = parts.path.rstrip("/")
-        lines = [f"Host: {parts.netloc.rpartition('@')[2]}", "User-Agent: dlload"]
-        if api_key:
-            lines.append(f"Authorization: Bearer {api_key}")
-        self._common_headers = "".join(f"{line}\r\n" for line in lines)
+        self._writer = RequestWriter(url, api_key)
+
+    def form(self, service: str) -> Hashable:  # noqa: ARG002  where it matters, it is overridden
+        """What `encode` depends on beside the image: services of one form share their encoded images."""
+        return None
 
     @abstractmethod
-    def encode(self, image: bytes) -> bytes:
-        """An image as it will lie in requests; done once per image, before the clock starts."""
+    def encode(self, image: bytes, service: str = "") -> bytes:
+        """An image as it will lie in requests to a service; done once per image and form, before the clock starts.
+
+        Raises ImagesError for one that cannot be made into what the service takes.
+        """
 
     @abstractmethod
     def request(self, service: str, images: Sequence[bytes], cache: str | None, worker: int | None) -> bytes:
@@ -47,8 +52,13 @@ class Protocol(ABC):
         """What the answer to a request with that many images says."""
 
     def _post(self, path: str, content_type: str, body: bytes) -> bytes:
-        head = (
-            f"POST {self._base_path}{path} HTTP/1.1\r\n{self._common_headers}"
-            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode("ascii") + body
+        return self._writer.write("POST", path, content_type, body)
+
+
+def content_type(image: bytes) -> str:
+    """Of the file formats that servers look at the header for; a stream of bytes otherwise."""
+    if image.startswith(b"\xff\xd8"):
+        return "image/jpeg"
+    if image.startswith(b"\x89PNG"):
+        return "image/png"
+    return "application/octet-stream"

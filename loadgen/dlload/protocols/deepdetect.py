@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dlload.protocols.base import Outcome, Protocol
+from dlload.protocols.facts import number, stages, text, whole
 
 BEST = 5
 """Classes asked for per image. DeepDetect's torch backend would else answer with all of them."""
@@ -46,7 +47,7 @@ class DeepDetect(Protocol):
 
     name = "deepdetect"
 
-    def encode(self, image: bytes) -> bytes:
+    def encode(self, image: bytes, service: str = "") -> bytes:  # noqa: ARG002  the same for all
         """As a JSON string: base64 needs no escapes."""
         return b'"' + base64.b64encode(image) + b'"'
 
@@ -79,27 +80,11 @@ def judge(status: int, body: bytes, images: int) -> Outcome:
     if predictions != images:
         return Outcome(error=f"{predictions} predictions for {images} images")
     head = answer.head
-    server_ms = _number(head.time)
+    server_ms = number(head.time)
     return Outcome(
-        worker=_whole(head.worker),
-        cache=head.cache if isinstance(head.cache, str) else None,
-        batch_size=_whole(head.batch_size),
+        worker=whole(head.worker),
+        cache=text(head.cache),
+        batch_size=whole(head.batch_size),
         server_s=None if server_ms is None else server_ms / 1000,
-        stages=_stages(head.timing),
+        stages=stages(head.timing),
     )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _stages(value: object) -> dict[str, float] | None:
-    if not isinstance(value, dict):
-        return None
-    stages = {str(stage): _number(seconds) for stage, seconds in value.items()}
-    known = {stage: seconds for stage, seconds in stages.items() if seconds is not None}
-    return known if len(known) == len(stages) else None

@@ -84,7 +84,6 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     share: int
     of: int
     url: str
-    protocol: str
     plan: bytes
     """plan.jsonl, compressed."""
     image_sha256: str

@@ -2,19 +2,23 @@
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from dlclient.client import Client
 from dlclient.results import Record, share_file
 
 from dlload import pictures
 from dlload.connection import Connection
 from dlload.crew import State, share_state
 from dlload.distribution import Assignment
+from dlload.encoded_images import encode_images
 from dlload.errors import ImagesError, RecordError
 from dlload.options import StreamOptions
-from dlload.protocols import make_protocol
+from dlload.protocols.choice import create_protocol
 from dlload.recorder import Recorder, new_folder, open_recorder
 from dlload.share import Share, Step
+from dlload.target import find_target
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +60,10 @@ def make_post(assignment: Assignment, options: StreamOptions) -> Post:
         raise ImagesError(
             f"--images {options.images} of this worker holds other images than the master's; give both the same folder"
         )
-    protocol = make_protocol(assignment.protocol, assignment.url, options.api_key)
+    asked = replace(options, url=assignment.url, services=plan.header.services, batch_size=plan.header.batch_size)
+    with Client(asked.url, asked.api_key, asked.timeout_s) as client:
+        target, services = find_target(client, asked)
+    protocol = create_protocol(asked, target)
     folder = Path(assignment.folder)
     if not assignment.is_here:
         folder = new_folder(None, overwrite=False, run_number=1, now=time.localtime())
@@ -73,7 +80,7 @@ def make_post(assignment: Assignment, options: StreamOptions) -> Post:
     share = Share(
         plan.slots,
         protocol,
-        {name: protocol.encode(content) for name, content in contents.items()},
+        encode_images(protocol, services, contents),
         lambda: Connection(assignment.url, options.timeout_s),
         write,
         drop_after_s=assignment.drop_after_s,

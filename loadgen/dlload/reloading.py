@@ -50,6 +50,14 @@ class Reload:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reloading:
+    """How a run makes services cold, and whether that is a part of the latency (--reload-clock inside)."""
+
+    reloader: "Reloader"
+    counts: bool
+
+
 class Reloader:
     """Reloads one service at a time for itself, different ones side by side; used by all senders of one process."""
 
@@ -147,7 +155,7 @@ def cold_method(options: StreamOptions, target: Target) -> Literal["cache", "rel
     return "reload"
 
 
-def create_reloader(options: StreamOptions, target: Target, services: Sequence[str]) -> Reloader | None:
+def create_reloading(options: StreamOptions, target: Target, services: Sequence[str]) -> Reloading | None:
     """What reloads these services, None where cold is another way or not asked for. Raises OptionError."""
     if set(options.phases) == {"warm"} or cold_method(options, target) == "cache":
         return None
@@ -156,7 +164,8 @@ def create_reloader(options: StreamOptions, target: Target, services: Sequence[s
         url = options.asking.management_url or management_url(options.url)
     writer = RequestWriter(url, options.asking.management_key or options.api_key)
     steps = {service: _steps(writer, options, target, service) for service in services}
-    return Reloader(steps, lambda: Connection(url, options.timeout_s), options.timeout_s)
+    reloader = Reloader(steps, lambda: Connection(url, options.timeout_s), options.timeout_s)
+    return Reloading(reloader, counts=options.asking.reload_clock == "inside")
 
 
 def _why_not(options: StreamOptions, target: Target) -> str:

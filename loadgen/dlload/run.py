@@ -4,7 +4,7 @@ import gc
 import logging
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,18 +24,21 @@ from dlload import pictures, verdict, warmup
 from dlload.connection import Connection
 from dlload.crew import Crew, LocalCrew
 from dlload.distribution import Desk
+from dlload.encoded_images import EncodedImages, encode_images
 from dlload.errors import OptionError, RecordError, StreamError, TargetError
 from dlload.load_options import with_gaps
 from dlload.measured import figures, objectives
 from dlload.options import StreamOptions, Temperature
 from dlload.plan import Plan, draw, faster
-from dlload.protocols import make_protocol
 from dlload.protocols.base import Protocol
+from dlload.protocols.choice import create_protocol
 from dlload.recorder import Recorder, new_folder, open_recorder
+from dlload.reloading import Reloading, create_reloading
 from dlload.replay import check_fits, read_plan_file, read_trace
+from dlload.sender import RELOAD
 from dlload.share import Share, Step
 from dlload.standing import Figures
-from dlload.target import Target, find_target, look_at, protocol_name
+from dlload.target import Target, find_target, look_again
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +59,11 @@ class Material:
     plan: Plan
     plan_facts: PlanFacts
     protocol: Protocol
-    images: Mapping[str, bytes]
-    """Name -> content as the protocol encodes it."""
+    images: EncodedImages
     limits: bytes | None = None
     """Content of limits.json."""
+    reloading: Reloading | None = None
+    """What makes services cold, where requests cannot ask for that."""
 
 
 def prepare(options: StreamOptions) -> Material:
@@ -67,6 +71,7 @@ def prepare(options: StreamOptions) -> Material:
     limits = _limits(options.limits) if options.limits else None
     with Client(options.url, options.api_key, options.timeout_s) as client:
         target, services = find_target(client, options)
+    protocol = create_protocol(options, target)
     album = pictures.open_album(options.images)
     plan = make_plan(options, services, album.names)
     contents = album.read(name for slot in plan.slots for name in slot.images)
@@ -85,9 +90,9 @@ def prepare(options: StreamOptions) -> Material:
         sha256=plan.sha256(),
         load=plan.header.load,
     )
-    protocol = make_protocol(protocol_name(options, target), options.url, options.api_key)
-    images = {name: protocol.encode(content) for name, content in contents.items()}
-    return Material(options, target, plan, facts, protocol, images, limits)
+    images = encode_images(protocol, plan.header.services, contents)
+    reloading = create_reloading(options, target, plan.header.services)
+    return Material(options, target, plan, facts, protocol, images, limits, reloading)
 
 
 def make_plan(options: StreamOptions, services: Sequence[str], images: Sequence[str]) -> Plan:
@@ -192,16 +197,18 @@ class StreamRun:
             self._connect,
             self._write,
             drop_after_s=material.options.load.drop_after_s,
+            reloading=material.reloading,
         )
         return LocalCrew(self.share)
 
     def _remote_crew(self, desk: Desk, run_number: int) -> Crew:
         material = self._material
+        if material.reloading is not None:
+            raise OptionError("--cold reload: several Locust processes would reload under each other's hands; use one")
         return desk.crew(
             run=run_number,
             folder=self.folder,
             url=material.options.url,
-            protocol=material.protocol.name,
             plan=zlib.compress(material.plan.encode()),
             image_sha256=material.plan_facts.image_sha256,
             drop_after_s=material.options.load.drop_after_s,
@@ -290,6 +297,8 @@ class StreamRun:
             for record in chain.from_iterable(records):
                 self._recorder.write(record)
         self._recorder.close()
+        if self._material.reloading is not None:
+            self._material.reloading.reloader.close()
         phases = self._phases(records)
         plan = self._material.plan.header
         simulated = [service for service in plan.services if service in self._target.simulated]
@@ -319,7 +328,12 @@ class StreamRun:
             plan=msgspec.structs.replace(
                 self._material.plan_facts, users=max(self._users, default=0), shares=self._crew.shares
             ),
-            target=TargetFacts(url=options.url, protocol=self._material.protocol.name, info=self._target.info),
+            target=TargetFacts(
+                url=options.url,
+                protocol=self._material.protocol.name,
+                info=self._target.info,
+                cold=_cold(self._material.reloading),
+            ),
             environment=self._environment,
             phases=phases,
         )
@@ -351,9 +365,10 @@ class StreamRun:
         results: list[PhaseResult] = []
         for name, all_sent, (own, clock) in zip(options.phases, sent, counted, strict=True):
             total, by_service = summarize(own, plan.header.services, self._target.weights_bytes, warm)
+            reloads = self._material.reloading is not None and name != "warm"
             expected = verdict.Expected(
                 name,
-                name,
+                RELOAD if reloads else name,
                 plan.header.requests,
                 is_scheduled=plan.offered_per_s is not None,
                 max_send_lag_s=options.load.max_send_lag_s,
@@ -384,13 +399,18 @@ class StreamRun:
         """Have every worker load and run every model once."""
         material = self._material
         services = material.plan.header.services
-        images = [material.images[name] for name in material.plan.slots[0].images]
+        names = material.plan.slots[0].images
         rounds = warmup.rounds(services, self._target.workers_to_pin(services))
         began = time.perf_counter()
-        sent = warmup.warm_up(rounds, material.protocol, images, self._connect)
+        sent = warmup.warm_up(
+            rounds, material.protocol, lambda service: material.images.of(service, names), self._connect
+        )
         logger.info("%s: every model ran, %d requests in %.1f s", phase, sent, time.perf_counter() - began)
+        if material.reloading is not None and phase != "warm":
+            took_s = material.reloading.reloader.rehearse(services)
+            logger.info("%s: reloaded each service once in %.1f s", phase, took_s)
         with Client(material.options.url, material.options.api_key, material.options.timeout_s) as client:
-            self._target = look_at(client)  # by now the size of every model is known
+            self._target = look_again(client, material.options, self._target)  # by now the size of every model is known
 
     def _restarted_workers(self) -> list[int]:
         if not self._target.workers:
@@ -398,7 +418,7 @@ class StreamRun:
         options = self._material.options
         try:
             with Client(options.url, options.api_key, _LAST_LOOK_S) as client:
-                now = look_at(client)
+                now = look_again(client, options, self._target)
         except TargetError:
             return []  # the server is gone, which the records tell better
         before = {worker.worker: worker.generation for worker in self._material.target.workers}
@@ -437,6 +457,13 @@ def _delivered_per_s(records: Sequence[Record], length_s: float | None) -> float
         return None
     sent = [record.sent_s for record in records if not record.dropped]
     return len(sent) / max(length_s, *sent) if sent else 0.0
+
+
+def _cold(reloading: Reloading | None) -> str:
+    """How models were made cold, as results say it."""
+    if reloading is None:
+        return "cache"
+    return "reload, inside the clock" if reloading.counts else "reload, outside the clock"
 
 
 def _now() -> str:

@@ -1,13 +1,20 @@
 """One sender: takes the next slot when it is its turn, sends it, writes down what came of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from time import perf_counter
 
 from dlclient.results import Record
 
 from dlload.connection import Connection, Exchange
+from dlload.encoded_images import EncodedImages
 from dlload.phase import Phase, Turn
 from dlload.protocols.base import Outcome, Protocol
+from dlload.reloading import Reloading
+
+RELOAD = "reload"
+"""In place of a temperature: the model was removed and brought back before the request."""
 
 ABANDONED = "abandoned: its user was stopped before the answer came"
 _MAX_ERROR = 300
@@ -20,17 +27,19 @@ class Sender:
     def __init__(
         self,
         protocol: Protocol,
-        images: Mapping[str, bytes],
+        images: EncodedImages,
         connection: Connection,
         observe: Callable[[Record], None],
         share: int = 0,
+        reloading: Reloading | None = None,
     ) -> None:
-        """`images`: name -> content as the protocol encodes it."""
+        """`reloading`: how cold phases are made cold; None: requests ask for it."""
         self._protocol = protocol
         self._images = images
         self._connection = connection
         self._observe = observe
         self._share = share
+        self._reloading = reloading
 
     def empty(self, phase: Phase) -> None:
         """Send slots of a phase until there are none left."""
@@ -44,23 +53,39 @@ class Sender:
 
     def _send(self, phase: Phase, turn: Turn) -> Record:
         slot = turn.slot
+        reloading = self._reloading if phase.cache is not None else None
         problem = self._connection.open()  # where it is needed, connecting is a part of what the request waits for
-        request = self._protocol.request(slot.model, [self._images[name] for name in slot.images], phase.cache, None)
-        now = perf_counter()
-        exchange = Exchange(now, None, now, 0, b"", problem or ABANDONED)
+        images = self._images.of(slot.model, slot.images)
+        request = self._protocol.request(slot.model, images, None if reloading else phase.cache, None)
+        reload_s: float | None = None
+        exchange = Exchange(turn.due, None, turn.due, 0, b"", ABANDONED)
         outcome = Outcome()
         try:
-            if not problem:
-                exchange = self._connection.exchange(request)
-                outcome = self._protocol.outcome(exchange.status, exchange.body, len(slot.images))
+            with reloading.reloader.exclusive(slot.model) if reloading else nullcontext():
+                if reloading:
+                    if slot.due_s is None:
+                        turn = Turn(
+                            slot, perf_counter()
+                        )  # waiting for one's turn to reload is no part of a closed loop
+                    done = reloading.reloader.reload(slot.model)
+                    reload_s, problem = done.seconds, done.error or self._connection.open()
+                now = perf_counter()
+                exchange = Exchange(now, None, now, 0, b"", problem or ABANDONED)
+                if not problem:
+                    exchange = self._connection.exchange(request)
+                    outcome = self._protocol.outcome(exchange.status, exchange.body, len(slot.images))
+                if reloading:
+                    outcome = replace(outcome, cache=RELOAD)
         finally:  # a user that is stopped while it waits leaves a record too
             if exchange.error == ABANDONED:
-                exchange = Exchange(now, None, perf_counter(), 0, b"", ABANDONED)
-            record = self._record(phase, turn, exchange, outcome, len(request))
+                exchange = replace(exchange, done=perf_counter())
+            record = self._record(phase, turn, exchange, outcome, len(request), reload_s)
             phase.add(record)
         return record
 
-    def _record(self, phase: Phase, turn: Turn, exchange: Exchange, outcome: Outcome, bytes_sent: int) -> Record:
+    def _record(
+        self, phase: Phase, turn: Turn, exchange: Exchange, outcome: Outcome, bytes_sent: int, reload_s: float | None
+    ) -> Record:
         """Times become seconds since the phase began, to the microsecond."""
         started = phase.started
         slot = turn.slot
@@ -85,5 +110,7 @@ class Sender:
             stages=outcome.stages,
             reused=exchange.reused,
             share=self._share,
+            reload_s=None if reload_s is None else round(reload_s, 6),
+            reload_counts=reload_s is not None and self._reloading is not None and self._reloading.counts,
             answer=outcome.answer,
         )

@@ -1,7 +1,7 @@
 """One process's part of a run: its slots of the plan, its senders, its records."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from dlclient.results import Record, Slot
@@ -9,9 +9,11 @@ from gevent.event import Event
 
 from dlload.bell import Bell
 from dlload.connection import Connection
+from dlload.encoded_images import EncodedImages
 from dlload.options import Temperature
 from dlload.phase import Phase
 from dlload.protocols.base import Protocol
+from dlload.reloading import Reloading
 from dlload.sender import Sender
 
 
@@ -52,15 +54,16 @@ class Share:
         self,
         slots: Sequence[Slot],
         protocol: Protocol,
-        images: Mapping[str, bytes],
+        images: EncodedImages,
         connect: Callable[[], Connection],
         write: Callable[[Record], None],
         *,
         drop_after_s: float | None = None,
         number: int = 0,
         of: int = 1,
+        reloading: Reloading | None = None,
     ) -> None:
-        """`images`: name -> content as the protocol encodes it. `write` gets the records of measured phases."""
+        """`write` gets the records of measured phases."""
         self.number = number
         self.phases: list[Phase] = []
         """The measured ones, in order."""
@@ -72,6 +75,7 @@ class Share:
         self._connect = connect
         self._write = write
         self._drop_after_s = drop_after_s
+        self._reloading = reloading
         self._opened: list[Phase] = []
         self._changed = Bell()
         self._over = False
@@ -107,7 +111,7 @@ class Share:
 
     def sender(self, observe: Callable[[Record], None]) -> Sender:
         """A new one, with a connection of its own."""
-        return Sender(self._protocol, self._images, self._connect(), observe, self.number)
+        return Sender(self._protocol, self._images, self._connect(), observe, self.number, self._reloading)
 
     def work(self, sender: Sender) -> None:
         """Send whatever there is, phase after phase, until there will be no more. Raises RecordError."""

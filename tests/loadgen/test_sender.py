@@ -6,6 +6,7 @@ import pytest
 from dlclient.results import Record, Slot
 from dlload import sender
 from dlload.connection import Connection, Exchange
+from dlload.encoded_images import encode_images
 from dlload.phase import Phase
 from dlload.protocols.raw import Raw
 from dlload.sender import Sender
@@ -38,7 +39,9 @@ def sent(monkeypatch: pytest.MonkeyPatch, problem: str) -> Record:
     monkeypatch.setattr("dlload.phase.perf_counter", lambda: clock[0])
     phase = Phase("warm", (Slot(0, "a", ("x.jpg",)),), lambda _: None)
     phase.open()
-    Sender(Raw(URL, None), {"x.jpg": b"..."}, Slow(clock, problem), lambda _: None).empty(phase)
+    raw = Raw(URL, None)
+    images = encode_images(raw, ["a"], {"x.jpg": b"..."})
+    Sender(raw, images, Slow(clock, problem), lambda _: None).empty(phase)
     (record,) = phase.records
     return record
 

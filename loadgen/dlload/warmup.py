@@ -1,13 +1,16 @@
 """What is sent before the clock of a phase starts, so that every worker has loaded and run every model once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 
-import gevent
 from dlclient.results import Record
 
-from dlload.connection import Connection
 from dlload.errors import TargetError
+from dlload.exchange import SocketConnection
 from dlload.protocols.base import Protocol
 
 UNPINNED_ROUNDS = 2
@@ -51,24 +54,59 @@ def rounds(services: Sequence[str], workers: Sequence[int]) -> list[Round]:
     return [Round(None, tuple(services) * UNPINNED_ROUNDS)]
 
 
+def greenlets(jobs: Sequence[Callable[[], str]]) -> Generator[str, None, None]:
+    """What the jobs return, in the order in which they end, side by side under gevent; `close` ends those still at work."""
+    import gevent  # noqa: PLC0415  `dlload mlperf` works with threads, and without gevent
+
+    running = [gevent.spawn(job) for job in jobs]
+    try:
+        for one in gevent.iwait(running):
+            yield one.get()
+    finally:
+        gevent.killall(running)
+
+
+def threads(jobs: Sequence[Callable[[], str]]) -> Generator[str, None, None]:
+    """The same in threads; those still at work at `close` are left to end by themselves, at their timeouts."""
+    ends: SimpleQueue[str | BaseException] = SimpleQueue()
+
+    def work(job: Callable[[], str]) -> None:
+        try:
+            ends.put(job())
+        except BaseException as exc:  # noqa: BLE001  it is raised again in the thread that waits
+            ends.put(exc)
+
+    for job in jobs:
+        Thread(target=work, args=(job,), daemon=True).start()
+    for _ in jobs:
+        end = ends.get()
+        if isinstance(end, BaseException):
+            raise end
+        yield end
+
+
 def warm_up(
     planned: Sequence[Round],
     protocol: Protocol,
     images: Callable[[str], Sequence[bytes]],
-    connect: Callable[[], Connection],
+    connect: Callable[[], SocketConnection],
+    together: Callable[[Sequence[Callable[[], str]]], Generator[str, None, None]] = greenlets,
 ) -> int:
-    """Send the rounds. `images`: service -> one request's, encoded. Returns how many were sent. Raises TargetError."""
-    greenlets = [gevent.spawn(_send, one, protocol, images, connect()) for one in planned]
-    try:
-        for greenlet in gevent.iwait(greenlets):
-            if problem := greenlet.get():
+    """Send the rounds, side by side. `images`: service -> one request's, encoded. Returns how many were sent.
+
+    Raises TargetError.
+    """
+    jobs = [partial(_send, one, protocol, images, connect()) for one in planned]
+    with closing(together(jobs)) as ends:
+        for problem in ends:
+            if problem:
                 raise TargetError(f"{problem}; nothing was measured, see the server's log")
-    finally:
-        gevent.killall(greenlets)
     return sum(len(one.services) for one in planned)
 
 
-def _send(one: Round, protocol: Protocol, images: Callable[[str], Sequence[bytes]], connection: Connection) -> str:
+def _send(
+    one: Round, protocol: Protocol, images: Callable[[str], Sequence[bytes]], connection: SocketConnection
+) -> str:
     """Returns "" or what went wrong."""
     where = "" if one.worker is None else f" on worker {one.worker}"
     try:

@@ -1,4 +1,4 @@
-"""dlload.connection: one keep-alive connection on real sockets, and every way in which it can fail."""
+"""dlload.exchange and dlload.connection: one keep-alive connection on real sockets, and every way in which it can fail."""
 
 import socket
 import threading
@@ -8,6 +8,7 @@ from time import perf_counter
 
 import pytest
 from dlload.connection import Connection
+from dlload.exchange import SocketConnection
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -68,14 +69,21 @@ def peer() -> Iterator[Peer]:
     one.close()
 
 
+@pytest.fixture(params=[Connection, SocketConnection])
+def kind(request: pytest.FixtureRequest) -> type[Connection] | type[SocketConnection]:
+    """On gevent's sockets, and on the standard library's."""
+    found: type[Connection] | type[SocketConnection] = request.param
+    return found
+
+
 @pytest.fixture
-def connection(peer: Peer) -> Iterator[Connection]:
-    one = Connection(peer.url, timeout_s=10)
+def connection(peer: Peer, kind: type[Connection] | type[SocketConnection]) -> Iterator[SocketConnection]:
+    one = kind(peer.url, timeout_s=10)
     yield one
     one.close()
 
 
-def test_one_connection_carries_many_requests(peer: Peer, connection: Connection) -> None:
+def test_one_connection_carries_many_requests(peer: Peer, connection: SocketConnection) -> None:
     def talk(other: socket.socket) -> None:
         for _ in range(3):
             assert receive(other) == REQUEST
@@ -89,7 +97,7 @@ def test_one_connection_carries_many_requests(peer: Peer, connection: Connection
     assert peer.served == 1
 
 
-def test_times_are_in_the_order_of_what_happened(peer: Peer, connection: Connection) -> None:
+def test_times_are_in_the_order_of_what_happened(peer: Peer, connection: SocketConnection) -> None:
     body_sent: list[float] = []
 
     def talk(other: socket.socket) -> None:
@@ -133,7 +141,7 @@ def reset(other: socket.socket) -> None:
 
 @pytest.mark.parametrize("conversation", [hang_up, cut_headers, cut_body, talk_nonsense, reset])
 def test_a_broken_answer_is_an_error_and_is_not_asked_for_again(
-    peer: Peer, connection: Connection, conversation: Conversation
+    peer: Peer, connection: SocketConnection, conversation: Conversation
 ) -> None:
     def fine(other: socket.socket) -> None:
         receive(other)
@@ -149,13 +157,13 @@ def test_a_broken_answer_is_an_error_and_is_not_asked_for_again(
     assert peer.served == 2
 
 
-def test_an_answer_that_does_not_come_is_given_up(peer: Peer) -> None:
+def test_an_answer_that_does_not_come_is_given_up(peer: Peer, kind: type[Connection]) -> None:
     def keep_silent(other: socket.socket) -> None:
         receive(other)
         peer.release.wait(10)
 
     peer.expect(keep_silent)
-    connection = Connection(peer.url, timeout_s=0.05)
+    connection = kind(peer.url, timeout_s=0.05)
     connection.open()
     exchange = connection.exchange(REQUEST)
     assert exchange.error == "no complete answer within 0.05 s"
@@ -163,7 +171,7 @@ def test_an_answer_that_does_not_come_is_given_up(peer: Peer) -> None:
     assert exchange.done - exchange.sent >= 0.05
 
 
-def test_an_answer_that_drips_is_given_up_as_a_whole(peer: Peer) -> None:
+def test_an_answer_that_drips_is_given_up_as_a_whole(peer: Peer, kind: type[Connection]) -> None:
     def drip(other: socket.socket) -> None:
         receive(other)
         with suppress(OSError):
@@ -172,12 +180,14 @@ def test_an_answer_that_drips_is_given_up_as_a_whole(peer: Peer) -> None:
                 other.sendall(b".")
 
     peer.expect(drip)
-    connection = Connection(peer.url, timeout_s=0.1)
+    connection = kind(peer.url, timeout_s=0.1)
     connection.open()
     assert connection.exchange(REQUEST).error == "no complete answer within 0.1 s"
 
 
-def test_a_connection_that_the_server_closed_while_idle_is_opened_anew(peer: Peer, connection: Connection) -> None:
+def test_a_connection_that_the_server_closed_while_idle_is_opened_anew(
+    peer: Peer, connection: SocketConnection
+) -> None:
     closed = threading.Event()
 
     def answer_and_close(other: socket.socket) -> None:
@@ -199,7 +209,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_opened_anew(peer: Pee
     assert peer.served == 2
 
 
-def test_a_server_that_asks_to_close_is_obeyed(peer: Peer, connection: Connection) -> None:
+def test_a_server_that_asks_to_close_is_obeyed(peer: Peer, connection: SocketConnection) -> None:
     def answer(other: socket.socket) -> None:
         receive(other)
         other.sendall(ANSWER.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
@@ -211,8 +221,76 @@ def test_a_server_that_asks_to_close_is_obeyed(peer: Peer, connection: Connectio
         assert peer.served == number
 
 
-def test_nobody_listening_is_told_and_nothing_is_sent(peer: Peer) -> None:
-    connection = Connection(peer.url, timeout_s=10)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+    ],
+    ids=["after an interim answer", "in chunks"],
+)
+def test_an_answer_is_whole_however_it_is_sent(peer: Peer, connection: SocketConnection, answer: bytes) -> None:
+    def talk(other: socket.socket) -> None:
+        for _ in range(2):
+            receive(other)
+            other.sendall(answer)
+
+    peer.expect(talk)
+    for reused in (False, True):
+        connection.open()
+        exchange = connection.exchange(REQUEST)
+        assert (exchange.status, exchange.body, exchange.error, exchange.reused) == (200, b"hello", "", reused)
+    assert peer.served == 1
+
+
+def test_an_answer_of_unknown_length_ends_with_the_connection(peer: Peer, connection: SocketConnection) -> None:
+    def talk(other: socket.socket) -> None:
+        receive(other)
+        other.sendall(b"HTTP/1.0 200 OK\r\n\r\nhel")
+        other.sendall(b"lo")
+
+    peer.expect(talk, talk)
+    for number in (1, 2):
+        connection.open()
+        exchange = connection.exchange(REQUEST)
+        assert (exchange.status, exchange.body, exchange.error) == (200, b"hello", "")
+        assert peer.served == number
+
+
+def test_a_second_answer_to_one_request_is_an_error(peer: Peer, connection: SocketConnection) -> None:
+    def talk(other: socket.socket) -> None:
+        receive(other)
+        other.sendall(ANSWER + ANSWER)
+
+    peer.expect(talk)
+    connection.open()
+    assert "more came than the one answer" in connection.exchange(REQUEST).error
+
+
+def test_whoever_waits_is_told_when_another_thread_aborts(peer: Peer) -> None:
+    received = threading.Event()
+
+    def keep_silent(other: socket.socket) -> None:
+        receive(other)
+        received.set()
+        peer.release.wait(10)
+
+    peer.expect(keep_silent)
+    connection = SocketConnection(peer.url, timeout_s=60)
+    connection.open()
+
+    def abort() -> None:
+        received.wait(10)
+        connection.abort()
+
+    other = threading.Thread(target=abort)
+    other.start()
+    assert connection.exchange(REQUEST).error.startswith("the connection broke")
+    other.join()
+
+
+def test_nobody_listening_is_told_and_nothing_is_sent(peer: Peer, kind: type[Connection]) -> None:
+    connection = kind(peer.url, timeout_s=10)
     peer.close()
     assert "Connection refused" in connection.open()
     assert connection.exchange(REQUEST).error == "not connected"

@@ -4,7 +4,8 @@ StreamError
 ├── OptionError    an option (or a key of a configuration file) cannot be used as it is
 ├── ImagesError    there are no images to send, or one cannot be read
 ├── TargetError    the server is not there, lacks a service, or fails before the clock starts
-└── RecordError    the result folder cannot be made or written
+├── RecordError    the result folder cannot be made or written
+└── LoadGenError   MLPerf's LoadGen is not installed, or left no log that can be read
 """
 
 
@@ -26,3 +27,7 @@ class TargetError(StreamError):
 
 class RecordError(StreamError):
     """The result folder cannot be made or written."""
+
+
+class LoadGenError(StreamError):
+    """MLPerf's LoadGen is not installed, or left no log that can be read."""

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -72,12 +72,14 @@ class _Preset(argparse.Action):
         namespace.headless = True
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the stream's group of options to Locust's parser."""
+def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = None) -> None:
+    """Add the stream's group of options to Locust's parser. `only`: those of them (by first name) that another command takes."""
     default = StreamOptions(url="")
-    group = parser.add_argument_group(TITLE, DESCRIPTION)
+    group = parser.add_argument_group(TITLE, DESCRIPTION if only is None else None)
 
     def add(*names: str, **settings: Any) -> None:
+        if only is not None and names[0] not in only:
+            return
         action = group.add_argument(*names, **settings)
         shown = action.dest not in COMMAND_LINE_ONLY
         vars(action).update(include_in_web_ui=shown, is_secret=False, is_required=False, is_multiple=False)  # Locust's
@@ -171,8 +173,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="What `dlmodels limits --output FILE` measured on the server's machine; kept with the result, whose report then "
         "shows each load as a fraction of its limit.",
     )
-    # Locust prints its --help before it has read a locustfile (its issue 2917), so that shows nothing of this
-    group.add_argument("--stream-help", action="help", help="Show all options, Locust's and these, and exit.")
+    if (
+        only is None
+    ):  # Locust prints its --help before it has read a locustfile (its issue 2917), so that shows nothing of this
+        group.add_argument("--stream-help", action="help", help="Show all options, Locust's and these, and exit.")
     add(
         "--gpu-num",
         "--gpu_num",

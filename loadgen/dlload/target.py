@@ -44,6 +44,12 @@ def look_again(client: Client, options: StreamOptions, before: Target) -> Target
     return before
 
 
+def replaced_workers(before: Target, now: Target) -> list[int]:
+    """Workers that are another process now. Pure."""
+    generations = {worker.worker: worker.generation for worker in before.workers}
+    return [worker.worker for worker in now.workers if worker.generation != generations.get(worker.worker)]
+
+
 def protocol_name(options: StreamOptions, target: Target) -> str:
     """Which protocol the options mean for this server."""
     if options.protocol != "auto":

@@ -38,7 +38,7 @@ from dlload.replay import check_fits, read_plan_file, read_trace
 from dlload.sender import RELOAD
 from dlload.share import Share, Step
 from dlload.standing import Figures
-from dlload.target import Target, find_target, look_again
+from dlload.target import Target, find_target, look_again, replaced_workers
 
 logger = logging.getLogger(__name__)
 
@@ -421,8 +421,7 @@ class StreamRun:
                 now = look_again(client, options, self._target)
         except TargetError:
             return []  # the server is gone, which the records tell better
-        before = {worker.worker: worker.generation for worker in self._material.target.workers}
-        return [worker.worker for worker in now.workers if worker.generation != before.get(worker.worker)]
+        return replaced_workers(self._material.target, now)
 
     def _progress(self, name: str, began: float) -> str:
         state = self._crew.state()

@@ -17,6 +17,14 @@ SHARED = frozenset(
         "--api-key-file",
         "--timeout",
         "--model-dir",
+        "--url-template",
+        "--body-template",
+        "--answer-path",
+        "--tensors",
+        "--input-tensor",
+        "--scale",
+        "--mean",
+        "--std",
     }
 )
 """The stream's options that mean the same here."""
@@ -79,8 +87,10 @@ def read_mlperf_options(given: argparse.Namespace) -> MlperfOptions:
     defaults = {"SingleStream": 1, "MultiStream": settings.samples_per_query}
     others = argparse.ArgumentParser(add_help=False)  # the stream's options that were not asked for, at their defaults
     add_options(others)
+    names = {name.removeprefix("--").replace("-", "_") for name in SHARED} | {"results", "overwrite"}
+    shared = {name: value for name, value in vars(given).items() if name in names}  # a scenario of ours is none of its
     return MlperfOptions(
-        stream=read_options(argparse.Namespace(**(vars(others.parse_args([])) | vars(given))), given.target),
+        stream=read_options(argparse.Namespace(**(vars(others.parse_args([])) | shared)), given.target),
         settings=settings,
         seed=given.seed,
         samples=given.samples,

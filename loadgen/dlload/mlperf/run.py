@@ -3,7 +3,6 @@
 import gc
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 
 from dlclient.client import Client
 from dlclient.environment import environment
-from dlclient.results import Reason, Summary
+from dlclient.results import Reason, Seeds, Summary
 from dlclient.results import Target as TargetFacts
 from dlclient.statistics import summarize, temperatures
 
 from dlload import pictures, verdict, warmup
+from dlload.encoded_images import encode_images
 from dlload.errors import LoadGenError, RecordError, StreamError, TargetError
 from dlload.exchange import SocketConnection
 from dlload.mlperf.library import load_generator
@@ -25,12 +25,11 @@ from dlload.mlperf.options import MlperfOptions
 from dlload.mlperf.result import RESULT_FILE, SCHEMA, MlperfResult, SampleFacts, write_result
 from dlload.mlperf.summary import LOG_FILES, LoadGenResult, read_logs
 from dlload.mlperf.sut import Library, SystemUnderTest, completion
-from dlload.plan import Plan, draw
+from dlload.plan import Closed, Plan, draw
 from dlload.protocols.base import Protocol
-from dlload.protocols.deepdetect import DeepDetect
-from dlload.protocols.raw import Raw
+from dlload.protocols.choice import create_protocol
 from dlload.recorder import Recorder, new_folder, open_recorder
-from dlload.target import Target, find_target, look_at, protocol_name, replaced_workers
+from dlload.target import Target, find_target, look_again, replaced_workers
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ _ABANDON_S = 10.0
 """How long requests in flight may take to end once their connections are cut."""
 _LATE_S, _LATE_SHARE = 0.001, 0.05
 """A p99 of waiting for a free connection above 1 ms and that share of the median latency is worth a warning."""
-_PROTOCOLS: Mapping[str, type[Protocol]] = {kind.name: kind for kind in (DeepDetect, Raw)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +60,11 @@ def prepare(options: MlperfOptions) -> Material:
     stream = options.stream
     with Client(stream.url, stream.api_key, stream.timeout_s) as client:
         target, services = find_target(client, stream)
+    protocol = create_protocol(stream, target)
     album = pictures.open_album(stream.images)
     plan = draw(
-        seed=options.seed,
-        requests=options.samples,
+        seeds=Seeds.all(options.seed),
+        load=Closed(options.samples),
         services=services,
         mix=stream.mix,
         images=album.names,
@@ -83,8 +82,7 @@ def prepare(options: MlperfOptions) -> Material:
         image_sha256=pictures.digest(contents),
         sha256=plan.sha256(),
     )
-    protocol = _PROTOCOLS[protocol_name(stream, target)](stream.url, stream.api_key)
-    library = Library(plan.slots, {name: protocol.encode(content) for name, content in contents.items()})
+    library = Library(plan.slots, encode_images(protocol, plan.header.services, contents))
     return Material(options, target, plan, facts, protocol, library)
 
 
@@ -176,8 +174,8 @@ class MlperfRun:
         records = list(sut.records)
         services = material.plan.header.services
         loadgen, reasons = self._logs()
-        judgement = self._judge(loadgen, reasons)
         total, by_service = summarize(records, services, self._target.weights_bytes)
+        judgement = self._judge(loadgen, reasons, total)
         result = MlperfResult(
             schema=SCHEMA,
             kind="mlperf",
@@ -235,10 +233,12 @@ class MlperfRun:
             return None, (Reason("loadgen-log", str(exc), "see the folder's mlperf_log files"),)
         return result, result.reasons
 
-    def _judge(self, loadgen: LoadGenResult | None, reasons: tuple[Reason, ...]) -> verdict.Judgement:
+    def _judge(self, loadgen: LoadGenResult | None, reasons: tuple[Reason, ...], total: Summary) -> verdict.Judgement:
         scenario = self._material.options.settings.scenario
         records = self._sut.records
-        own = verdict.judge_phase(records, verdict.Expected(scenario, "warm", self._sut.released))
+        own = verdict.judge_phase(
+            records, verdict.Expected(scenario, "warm", self._sut.released), total, sent=len(records)
+        )
         remarks = (
             [Reason("loadgen-warning", f"LoadGen: {text}", "see its log") for text in loadgen.warnings]
             if loadgen
@@ -259,9 +259,15 @@ class MlperfRun:
     def _warm_up(self) -> None:
         material = self._material
         services = material.plan.header.services
-        images = [material.library.images[name] for name in material.plan.slots[0].images]
+        names = material.plan.slots[0].images
         rounds = warmup.rounds(services, self._target.workers_to_pin(services))
-        sent = warmup.warm_up(rounds, material.protocol, images, self._connect, warmup.threads)
+        sent = warmup.warm_up(
+            rounds,
+            material.protocol,
+            lambda service: material.library.images.of(service, names),
+            self._connect,
+            warmup.threads,
+        )
         logger.info("warmed up with %d requests", sent)
         self._target = self._look(material.options.stream.timeout_s)  # by now the size of every model is known
 
@@ -276,7 +282,7 @@ class MlperfRun:
     def _look(self, timeout_s: float) -> Target:
         stream = self._material.options.stream
         with Client(stream.url, stream.api_key, timeout_s) as client:
-            return look_at(client)
+            return look_again(client, stream, self._target)
 
     def _connect(self) -> SocketConnection:
         stream = self._material.options.stream

@@ -6,7 +6,7 @@ is as long as what LoadGen has released and not seen answered, which is LoadGen'
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from dlclient.results import Record, Slot
 
+from dlload.encoded_images import EncodedImages
 from dlload.errors import RecordError
 from dlload.exchange import Exchange, SocketConnection
 from dlload.protocols.base import Outcome
@@ -43,8 +44,7 @@ class Library:
     """What LoadGen draws from: sample i is slot i."""
 
     slots: Sequence[Slot]
-    images: Mapping[str, bytes]
-    """Name -> content as the protocol encodes it."""
+    images: EncodedImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class SystemUnderTest:
 
     def _serve(self, connection: SocketConnection, released: _Released) -> None:
         slot = self._library.slots[released.index]
-        images = [self._library.images[name] for name in slot.images]
+        images = self._library.images.of(slot.model, slot.images)
         problem = connection.open()
         request = self._protocol.request(slot.model, images, None, None)
         if problem:

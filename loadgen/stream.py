@@ -20,16 +20,16 @@ import gevent
 from dlclient.local_server import default_workers
 from dlclient.results import Record
 from dlload.bell import Bell
+from dlload.campaign import Campaign, campaign_of
 from dlload.distribution import Assignment, Desk, Outpost
 from dlload.errors import RecordError, StreamError, TargetError
-from dlload.find_rate import RateFinder, search_folder
 from dlload.load_options import DEFAULT_SENDERS
 from dlload.options import COMMAND_LINE_ONLY, StreamOptions, add_options, read_options
 from dlload.post import Post, make_post
 from dlload.run import StreamRun, start_run
 from dlload.share import Share
 from dlload.stand import Stand, preset_of
-from dlload.table import result_table, search_table
+from dlload.table import result_table
 from gevent.event import Event
 from locust import User, events, task
 from locust.env import Environment
@@ -77,7 +77,7 @@ class Stream:
 
     def __init__(self, environment: Environment, options: Namespace, runner: Runner, web_ui: WebUI | None) -> None:
         self.run: StreamRun | None = None
-        self._finder: RateFinder | None = None
+        self._campaign: Campaign | None = None
         self._changed = Bell()
         self._environment = environment
         self._options = options
@@ -119,11 +119,8 @@ class Stream:
             options = read_options(asked, self._environment.host or StreamUser.host)
             here = options.preset and not self._environment.host
             given = self._stand.options(options) if here else preset_of(options)
-            self._finder = None
-            if given.load.bounds is not None:
-                self._finder = RateFinder(given, search_folder(given, self._runs + 1))
-                given = self._finder.next() or given
-            self._begin(given)
+            self._campaign = campaign_of(given, self._runs + 1)
+            self._begin(given if self._campaign is None else self._campaign.next() or given)
         except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
             self._refuse(exc)
@@ -132,8 +129,8 @@ class Stream:
             self._refuse(exc)
 
     def _begin(self, options: StreamOptions) -> StreamRun:
-        """Start the run of these options, or the first or next one of a search. Raises StreamError."""
-        if self._finder is None:
+        """Start the run of these options, or the first or next one of several. Raises StreamError."""
+        if self._campaign is None:
             run = start_run(options, self._runs + 1, self._desk)
         else:
             run = start_run(options, self._runs + 1, self._desk, folder_number=1)
@@ -163,9 +160,9 @@ class Stream:
     def _conduct(self, run: StreamRun) -> None:
         try:
             run.conduct()
-            while self._finder is not None and not self._stopping:
-                self._finder.observe(run.finish(), run.measured[0])
-                options = self._finder.next()
+            while self._campaign is not None and not self._stopping:
+                self._campaign.observe(run.finish(), run.measured[0])
+                options = self._campaign.next()
                 if options is None:
                     break
                 users, run = run.users, self._begin(options)
@@ -210,11 +207,7 @@ class Stream:
         try:
             with _undisturbed():
                 report = not self._options.no_report
-                good = (
-                    _show(run, report=report)
-                    if self._finder is None
-                    else _show_search(self._finder, run, report=report)
-                )
+                good = _show(run, report=report) if self._campaign is None else _show_campaign(self._campaign, run)
         except RecordError as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
         finally:
@@ -237,15 +230,11 @@ class Stream:
                 self._environment.process_exit_code = 1
 
 
-def _show_search(finder: RateFinder, last: StreamRun, *, report: bool) -> bool:
-    """The same of a search for a rate. `last`: its run that is finished, or was interrupted."""
+def _show_campaign(campaign: Campaign, last: StreamRun) -> bool:
+    """The same of several runs. `last`: the one that is finished, or was interrupted."""
     last.finish()
-    result = finder.finish()
-    print(f"\n{search_table(result)}", flush=True)
-    good = result.found in {"found", "always-met"}
-    if report and result.confirmed_in:
-        good = _report(finder.folder / result.confirmed_in) and good
-    print(f"results: {finder.folder}", flush=True)
+    text, good = campaign.finish()
+    print(f"\n{text}\nresults: {campaign.folder}", flush=True)
     return good
 
 

@@ -23,6 +23,7 @@ from dlload.plan import Open
 from dlload.recorder import new_folder
 from dlload.search import Probe, RateSearch
 from dlload.standing import Figures
+from dlload.table import search_table
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +92,16 @@ class RateFinder:
             "find-rate: %s at %.4g/s, %d requests: %s", probe.purpose, probe.rate_per_s, probe.requests, standing
         )
 
-    def finish(self) -> SearchResult:
-        """Write search.json. Raises RecordError."""
+    def finish(self) -> tuple[str, bool]:
+        """Write search.json. The result as text, and whether a rate was found. Raises RecordError."""
+        result = self._result()
+        try:
+            write_json(self.folder / SEARCH_FILE, result)
+        except OSError as exc:
+            raise RecordError(f"cannot write {self.folder / SEARCH_FILE}: {exc.strerror}; free some space") from exc
+        return search_table(result), result.found in {"found", "always-met"}
+
+    def _result(self) -> SearchResult:
         answer = self._search.answer()
         found = answer.found if not self._failed else "invalid"
         sentence = answer.sentence
@@ -101,7 +110,7 @@ class RateFinder:
                 f"no rate can be named: a probe at {self._runs[-1][0].rate_per_s:.4g}/s was invalid: {self._failed}"
             )
         confirmed = self._runs[-1][1].name if found in {"found", "always-met"} else None
-        result = SearchResult(
+        return SearchResult(
             schema=SCHEMA,
             slo=tuple(condition.text for condition in self._conditions),
             found=found,
@@ -129,14 +138,9 @@ class RateFinder:
             ),
             runs=tuple(path.name for _, path, _ in self._runs),
         )
-        try:
-            write_json(self.folder / SEARCH_FILE, result)
-        except OSError as exc:
-            raise RecordError(f"cannot write {self.folder / SEARCH_FILE}: {exc.strerror}; free some space") from exc
-        return result
 
 
-def search_folder(options: StreamOptions, run_number: int) -> Path:
+def search_folder(options: StreamOptions, run_number: int, kind: str = "search") -> Path:
     """Make the folder of a search, in place of an earlier one's if that may be overwritten. Raises RecordError."""
     if options.results is not None and options.overwrite and (options.results / SEARCH_FILE).exists():
         try:
@@ -146,7 +150,7 @@ def search_folder(options: StreamOptions, run_number: int) -> Path:
         except (OSError, ResultError) as exc:
             raise RecordError(f"--results {options.results}: the earlier search cannot be replaced: {exc}") from exc
     return new_folder(
-        options.results, overwrite=options.overwrite, run_number=run_number, now=time.localtime(), kind="search"
+        options.results, overwrite=options.overwrite, run_number=run_number, now=time.localtime(), kind=kind
     )
 
 

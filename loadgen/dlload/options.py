@@ -18,11 +18,12 @@ from dlload.protocol_options import (
 )
 
 Temperature = Literal["warm", "host", "disk"]
+Variety = Literal["unique", "same"]
 TEMPERATURES: tuple[Temperature, ...] = ("warm", "host", "disk")
 PROTOCOLS = ("auto", "deepdetect", "raw", "kserve", "torchserve", "json")
 
 COMMAND_LINE_ONLY = (
-    *("api_key_file", "images", "results", "overwrite", "model_dir", "preset", "limits"),
+    *("api_key_file", "images", "results", "overwrite", "model_dir", "preset", "limits", "check_answers"),
     *PROTOCOL_COMMAND_LINE_ONLY,
     *FILES,
 )
@@ -58,6 +59,12 @@ class StreamOptions:
     gpu_num: int | None = None
     preset: str | None = None
     limits: Path | None = None
+    keeps_answers: bool = False
+    check_answers: Path | None = None
+    audit: bool = False
+    """Whether the server keeps answers."""
+    variety: Variety | None = None
+    """Of the images of a run that an audit makes; None: as drawn."""
     asking: ProtocolOptions = field(default_factory=ProtocolOptions)
     """For servers other than dlserve."""
 
@@ -173,9 +180,23 @@ def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = N
         help="What `dlmodels limits --output FILE` measured on the server's machine; kept with the result, whose report then "
         "shows each load as a fraction of its limit.",
     )
-    if (
-        only is None
-    ):  # Locust prints its --help before it has read a locustfile (its issue 2917), so that shows nothing of this
+    add(
+        "--keep-answers",
+        action="store_true",
+        help="Keep the most probable class of every tenth answer in its record, so that later runs can be checked against it.",
+    )
+    add(
+        "--check-answers",
+        metavar="DIR",
+        help="Compare every tenth answer with those of the run in DIR, which kept them: a faster server that answers otherwise fails.",
+    )
+    add(
+        "--audit",
+        choices=("caching",),
+        help="In place of a measurement: find out whether the server keeps answers, by sending unique images, then one again and again.",
+    )
+    if only is None:
+        # Locust prints its --help before it has read a locustfile (its issue 2917), so that shows nothing of this
         group.add_argument("--stream-help", action="help", help="Show all options, Locust's and these, and exit.")
     add(
         "--gpu-num",
@@ -224,8 +245,21 @@ def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
         gpu_num=_at_least(1, given.gpu_num, "--gpu-num") if given.gpu_num not in (None, "") else None,
         preset=given.preset or None,
         limits=_path(given.limits, "--limits") if given.limits else None,
+        keeps_answers=bool(given.keep_answers or given.check_answers),
+        check_answers=_path(given.check_answers, "--check-answers") if given.check_answers else None,
+        audit=_audit(given),
         asking=asking,
     )
+
+
+def _audit(given: argparse.Namespace) -> bool:
+    if not given.audit:
+        return False
+    if given.audit != "caching":
+        raise OptionError(f"--audit {given.audit}: there is one, caching")
+    if given.find_rate or given.plan:
+        raise OptionError("--audit makes runs of its own; drop --find-rate and --plan")
+    return True
 
 
 def with_preset(options: StreamOptions, networks: Sequence[str]) -> StreamOptions:

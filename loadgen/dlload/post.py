@@ -86,6 +86,7 @@ def make_post(assignment: Assignment, options: StreamOptions) -> Post:
         drop_after_s=assignment.drop_after_s,
         number=assignment.share,
         of=assignment.of,
+        keeps_answers=options.keeps_answers,
     )
     post = Post(share, recorder)
     return post

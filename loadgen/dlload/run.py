@@ -15,12 +15,12 @@ from dlclient.client import Client
 from dlclient.environment import environment
 from dlclient.errors import ResultError
 from dlclient.limits import parse_limits
-from dlclient.results import SCHEMA, Clock, PlanFacts, Record, Run
+from dlclient.results import SCHEMA, Clock, PlanFacts, Record, Run, read_records
 from dlclient.results import Phase as PhaseResult
 from dlclient.results import Target as TargetFacts
 from dlclient.statistics import summarize, temperatures
 
-from dlload import pictures, verdict, warmup
+from dlload import answers, audit, pictures, verdict, warmup
 from dlload.connection import Connection
 from dlload.crew import Crew, LocalCrew
 from dlload.distribution import Desk
@@ -64,17 +64,22 @@ class Material:
     """Content of limits.json."""
     reloading: Reloading | None = None
     """What makes services cold, where requests cannot ask for that."""
+    reference: Sequence[Record] = ()
+    """Of the run whose answers are the right ones."""
 
 
 def prepare(options: StreamOptions) -> Material:
     """Find the server, draw the plan, read and encode the images. Raises StreamError."""
     limits = _limits(options.limits) if options.limits else None
+    reference = _reference(options.check_answers) if options.check_answers else ()
     with Client(options.url, options.api_key, options.timeout_s) as client:
         target, services = find_target(client, options)
     protocol = create_protocol(options, target)
     album = pictures.open_album(options.images)
     plan = make_plan(options, services, album.names)
     contents = album.read(name for slot in plan.slots for name in slot.images)
+    if options.variety is not None:
+        plan, contents = audit.varied(plan, contents, options.variety)
     facts = PlanFacts(
         seeds=plan.header.seeds,
         requests=plan.header.requests,
@@ -92,7 +97,7 @@ def prepare(options: StreamOptions) -> Material:
     )
     images = encode_images(protocol, plan.header.services, contents)
     reloading = create_reloading(options, target, plan.header.services)
-    return Material(options, target, plan, facts, protocol, images, limits, reloading)
+    return Material(options, target, plan, facts, protocol, images, limits, reloading, reference)
 
 
 def make_plan(options: StreamOptions, services: Sequence[str], images: Sequence[str]) -> Plan:
@@ -120,6 +125,17 @@ def make_plan(options: StreamOptions, services: Sequence[str], images: Sequence[
         images=images,
         batch_size=options.batch_size,
     )
+
+
+def _reference(folder: Path) -> list[Record]:
+    """Raises OptionError."""
+    try:
+        records = read_records(folder)
+    except ResultError as exc:
+        raise OptionError(f"--check-answers: {exc}") from exc
+    if not any(record.answer for record in records):
+        raise OptionError(f"--check-answers {folder}: that run kept no answers; make one with --keep-answers")
+    return records
 
 
 def _limits(path: Path) -> bytes:
@@ -198,6 +214,7 @@ class StreamRun:
             self._write,
             drop_after_s=material.options.load.drop_after_s,
             reloading=material.reloading,
+            keeps_answers=material.options.keeps_answers,
         )
         return LocalCrew(self.share)
 
@@ -376,6 +393,9 @@ class StreamRun:
                 steady=clock.steady,
             )
             judgement = verdict.judge_phase(own, expected, total, sent=len(all_sent))
+            if self._material.reference:
+                wrong = answers.check(own, self._material.reference)
+                judgement = verdict.Judgement((*judgement.reasons, *wrong), judgement.warnings)
             length_s = _length_s(plan, clock)
             self.measured.append(figures(own, length_s))
             results.append(

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from dlclient.results import Record
 
+from dlload.answers import is_kept
 from dlload.connection import Connection, Exchange
 from dlload.encoded_images import EncodedImages
 from dlload.phase import Phase, Turn
@@ -32,6 +33,8 @@ class Sender:
         observe: Callable[[Record], None],
         share: int = 0,
         reloading: Reloading | None = None,
+        *,
+        keeps_answers: bool = False,
     ) -> None:
         """`reloading`: how cold phases are made cold; None: requests ask for it."""
         self._protocol = protocol
@@ -40,6 +43,7 @@ class Sender:
         self._observe = observe
         self._share = share
         self._reloading = reloading
+        self._keeps_answers = keeps_answers
 
     def empty(self, phase: Phase) -> None:
         """Send slots of a phase until there are none left."""
@@ -74,6 +78,8 @@ class Sender:
                 if not problem:
                     exchange = self._connection.exchange(request)
                     outcome = self._protocol.outcome(exchange.status, exchange.body, len(slot.images))
+                if self._keeps_answers and not (exchange.error or outcome.error) and is_kept(slot.index):
+                    outcome = replace(outcome, answer=self._protocol.content(exchange.body))
                 if reloading:
                     outcome = replace(outcome, cache=RELOAD)
         finally:  # a user that is stopped while it waits leaves a record too

@@ -62,6 +62,7 @@ class Share:
         number: int = 0,
         of: int = 1,
         reloading: Reloading | None = None,
+        keeps_answers: bool = False,
     ) -> None:
         """`write` gets the records of measured phases."""
         self.number = number
@@ -76,6 +77,7 @@ class Share:
         self._write = write
         self._drop_after_s = drop_after_s
         self._reloading = reloading
+        self._keeps_answers = keeps_answers
         self._opened: list[Phase] = []
         self._changed = Bell()
         self._over = False
@@ -111,7 +113,15 @@ class Share:
 
     def sender(self, observe: Callable[[Record], None]) -> Sender:
         """A new one, with a connection of its own."""
-        return Sender(self._protocol, self._images, self._connect(), observe, self.number, self._reloading)
+        return Sender(
+            self._protocol,
+            self._images,
+            self._connect(),
+            observe,
+            self.number,
+            self._reloading,
+            keeps_answers=self._keeps_answers,
+        )
 
     def work(self, sender: Sender) -> None:
         """Send whatever there is, phase after phase, until there will be no more. Raises RecordError."""

@@ -101,7 +101,7 @@ def _environment(peer: Peer, folder: Path) -> Path:
         subprocess.run(
             [COMMANDS / "uv", "venv", "--quiet", "--clear", "--python", sys.executable, environment], check=True
         )
-        install = [COMMANDS / "uv", "pip", "install", "--quiet", "--python", environment / "bin/python"]
+        install: list[str | Path] = [COMMANDS / "uv", "pip", "install", "--quiet", "--python", environment / "bin/python"]
         subprocess.run([*install, *peer.packages], check=True)
         done.write_text(" ".join(peer.packages), encoding="ascii")
     return environment
@@ -110,7 +110,7 @@ def _environment(peer: Peer, folder: Path) -> Path:
 def _streamed(running: Running, stream: Stream, scratch: Path) -> list[str]:
     """What is not as expected."""
     results = scratch / "results"
-    command = [
+    command: list[str | Path] = [
         *(COMMANDS / "locust", "-f", ROOT / "loadgen/stream.py", "--headless", "--no-report", "-H", running.url),
         *(
             "-u",

@@ -19,7 +19,7 @@ class Outcome:
     server_s: float | None = None
     stages: dict[str, float] | None = None
     answer: str | None = None
-    """Digest of the content of a good answer, where the protocol is asked to make one."""
+    """What a good answer says of the images (see Protocol.content), where that was asked for."""
 
 
 class Protocol(ABC):
@@ -50,6 +50,10 @@ class Protocol(ABC):
     @abstractmethod
     def outcome(self, status: int, body: bytes, images: int) -> Outcome:
         """What the answer to a request with that many images says."""
+
+    def content(self, body: bytes) -> str | None:  # noqa: ARG002  where answers can be read, it is overridden
+        """What a good answer says of its images: the most probable class of each. None: that cannot be read."""
+        return None
 
     def _post(self, path: str, content_type: str, body: bytes) -> bytes:
         return self._writer.write("POST", path, content_type, body)

@@ -39,7 +39,24 @@ class _Answer(msgspec.Struct):
     body: _Body = msgspec.field(default_factory=_Body)
 
 
+class _Class(msgspec.Struct):
+    cat: str = ""
+
+
+class _Prediction(msgspec.Struct):
+    classes: list[_Class] = []
+
+
+class _Content(msgspec.Struct):
+    predictions: list[_Prediction] | _Prediction = []
+
+
+class _ContentAnswer(msgspec.Struct):
+    body: _Content = msgspec.field(default_factory=_Content)
+
+
 _answers = msgspec.json.Decoder(_Answer)
+_contents = msgspec.json.Decoder(_ContentAnswer)
 
 
 class DeepDetect(Protocol):
@@ -64,6 +81,20 @@ class DeepDetect(Protocol):
     def outcome(self, status: int, body: bytes, images: int) -> Outcome:
         """Judge status, shape and number of predictions; take over what the head tells."""
         return judge(status, body, images)
+
+    def content(self, body: bytes) -> str | None:
+        """The most probable class of each image."""
+        return top_classes(body)
+
+
+def top_classes(body: bytes) -> str | None:
+    """Of a good DeepDetect answer, with | between images; None where it has no classes."""
+    try:
+        predictions = _contents.decode(body).body.predictions
+    except msgspec.DecodeError:
+        return None
+    found = predictions if isinstance(predictions, list) else [predictions]
+    return "|".join(one.classes[0].cat for one in found) if all(one.classes for one in found) else None
 
 
 def judge(status: int, body: bytes, images: int) -> Outcome:

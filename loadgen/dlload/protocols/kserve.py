@@ -12,6 +12,8 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from dlload.protocols.answer import quoted
 from dlload.protocols.base import Outcome, Protocol
@@ -111,6 +113,12 @@ class KServe(Protocol):
         opening += (b"," if parameters else b"") + b'"inputs":[' + msgspec.json.encode(tensor_head)[:-1]
         return self._post(path, "application/json", opening + b',"data":[' + b",".join(images) + b"]}]}")
 
+    def content(self, body: bytes) -> str | None:
+        """The number of the most probable class of each image, of a first output of scores by image and class."""
+        answer, rest = _split(body)
+        scores = _scores(answer, body[len(body) - rest :])
+        return None if scores is None else "|".join(map(str, scores.argmax(axis=1).tolist()))
+
     def outcome(self, status: int, body: bytes, images: int) -> Outcome:
         """Judge status, outputs, their shapes and amounts of data; take over what `parameters` tell."""
         if status != 200:
@@ -131,6 +139,16 @@ class KServe(Protocol):
             server_s=None if server_ms is None else server_ms / 1000,
             stages=stages(told.get("timing")),
         )
+
+
+def _scores(answer: _Answer, data: bytes) -> NDArray[np.float32] | None:
+    """The first output as (images, classes), if it has that shape. `data`: the binary part of the answer."""
+    output = answer.outputs[0]
+    if output.datatype != "FP32" or len(output.shape) != 2:
+        return None
+    size = whole((output.parameters or {}).get("binary_data_size"))
+    values = np.asarray(output.data, np.float32) if size is None else np.frombuffer(data, "<f4", size // 4)
+    return values.reshape(output.shape)
 
 
 def failure_of(body: bytes) -> str:

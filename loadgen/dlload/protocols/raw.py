@@ -7,7 +7,7 @@ from urllib.parse import quote
 from dlload.errors import OptionError
 from dlload.protocols.answer import AnswerPath, judge_any
 from dlload.protocols.base import Outcome, Protocol, content_type
-from dlload.protocols.deepdetect import BEST, judge
+from dlload.protocols.deepdetect import BEST, judge, top_classes
 
 PLACEHOLDERS = ("service", "cache", "worker")
 
@@ -35,6 +35,10 @@ class Raw(Protocol):
     def outcome(self, status: int, body: bytes, images: int) -> Outcome:
         """As for DeepDetect's own way in."""
         return judge(status, body, images)
+
+    def content(self, body: bytes) -> str | None:
+        """As for DeepDetect's own way in."""
+        return top_classes(body)
 
 
 class RawTemplate(Raw):

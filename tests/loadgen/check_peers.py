@@ -101,7 +101,14 @@ def _environment(peer: Peer, folder: Path) -> Path:
         subprocess.run(
             [COMMANDS / "uv", "venv", "--quiet", "--clear", "--python", sys.executable, environment], check=True
         )
-        install: list[str | Path] = [COMMANDS / "uv", "pip", "install", "--quiet", "--python", environment / "bin/python"]
+        install: list[str | Path] = [
+            COMMANDS / "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            environment / "bin/python",
+        ]
         subprocess.run([*install, *peer.packages], check=True)
         done.write_text(" ".join(peer.packages), encoding="ascii")
     return environment

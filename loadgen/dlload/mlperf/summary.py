@@ -93,12 +93,12 @@ def parse_logs(summary: str, detail: str) -> LoadGenResult:
     if "result_validity" in values:
         both = values["result_validity"] == "VALID" and re.search(r"^Result is : VALID$", summary, re.MULTILINE)
         validity = "VALID" if both else "INVALID"
-    errors = [f"{line.key}: {line.value}" for line in lines if line.metadata.is_error]
+    errors = [_said(line) for line in lines if line.metadata.is_error]
     return LoadGenResult(
         version=str(values.get("loadgen_version", "unknown")),
         validity=validity,
         reasons=_reasons(values, validity, errors),
-        warnings=tuple(f"{line.key}: {line.value}" for line in lines if line.metadata.is_warning),
+        warnings=tuple(_said(line) for line in lines if line.metadata.is_warning),
         queries=values.get("result_query_count"),
         overlatency_queries=values.get("result_overlatency_query_count"),
         samples_per_s=next((float(values[key]) for key in _RATES if key in values), None),
@@ -181,6 +181,10 @@ def _estimate_s(values: dict[str, Any]) -> float | None:
     return float(found) / 1e9 if found else None
 
 
+def _said(line: _Line) -> str:
+    return f"{line.key}: {_plain(str(line.value))}"
+
+
 def _plain(text: str) -> str:
-    """LoadGen's bullets as sentences in a row."""
-    return " ".join(text.replace("*", " ").split())
+    """LoadGen's bullets as sentences in a row, the last without its full stop."""
+    return " ".join(text.replace("*", " ").split()).rstrip(".")

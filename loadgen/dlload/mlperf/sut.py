@@ -20,14 +20,13 @@ from dlload.errors import RecordError
 from dlload.exchange import Exchange, SocketConnection
 from dlload.protocols.base import Outcome
 from dlload.protocols.base import Protocol as ServerProtocol
+from dlload.records import record_of
 
 logger = logging.getLogger(__name__)
 
 ABANDONED = "abandoned: the run ended before the answer came"
 GIVE_UP_ROUNDS = 2
 """A server is gone when so many requests in a row as there are connections, this many times over, got no answer at all."""
-_MAX_ERROR = 300
-"""Characters of an error text that are kept; some quote what was sent."""
 
 
 class Sample(Protocol):
@@ -154,7 +153,16 @@ class SystemUnderTest:
         outcome = Outcome()
         if not exchange.error:
             outcome = self._protocol.outcome(exchange.status, exchange.body, len(images))
-        self._add(self._record(released, slot, exchange, outcome, len(request)))
+        record = record_of(
+            phase=self._scenario,
+            started=self.started,
+            slot=slot,
+            due=released.at,
+            exchange=exchange,
+            outcome=outcome,
+            bytes_sent=len(request),
+        )
+        self._add(record)
 
     def _add(self, record: Record) -> None:
         with self._lock:
@@ -164,29 +172,6 @@ class SystemUnderTest:
             gone = self._unanswered_in_a_row > GIVE_UP_ROUNDS * len(self._connections)
         if gone and not self._closed:
             self._end(f"the server stopped answering ({record.error})")
-
-    def _record(self, released: _Released, slot: Slot, exchange: Exchange, outcome: Outcome, bytes_sent: int) -> Record:
-        """Times become seconds since the start, to the microsecond."""
-        first_byte = exchange.first_byte
-        return Record(
-            phase=self._scenario,
-            index=released.index,
-            due_s=round(released.at - self.started, 6),
-            sent_s=round(exchange.sent - self.started, 6),
-            first_byte_s=None if first_byte is None else round(first_byte - self.started, 6),
-            done_s=round(exchange.done - self.started, 6),
-            status=exchange.status,
-            error=(exchange.error or outcome.error)[:_MAX_ERROR],
-            model=slot.model,
-            image=slot.images[0],
-            bytes_sent=bytes_sent,
-            images=len(slot.images),
-            worker=outcome.worker,
-            cache=outcome.cache,
-            batch_size=outcome.batch_size,
-            server_s=outcome.server_s,
-            stages=outcome.stages,
-        )
 
 
 def completion(library: Any, *, with_answers: bool) -> Callable[[int, bytes], None]:

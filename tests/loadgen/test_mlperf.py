@@ -149,7 +149,7 @@ def served(client: httpx.Client) -> float:
 def check_warnings(result: MlperfResult) -> None:
     """A machine may be slow, or its governor not the best; nothing else is to be warned of."""
     found = {warning.code for warning in result.warnings}
-    assert "simulated" in found <= {"simulated", "send-lag", "cpu-governor"}, result.warnings
+    assert "simulated" in found <= {"simulated", "send-lag", "cpu-governor", "unstable-windows"}, result.warnings
 
 
 def test_the_same_seed_sends_the_same_samples_in_the_same_order(dlserve: Server, mlperf: Start, tmp_path: Path) -> None:

@@ -7,28 +7,37 @@ with 1 if anything is not as expected.
 """
 
 import argparse
+import io
 import json
 import os
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from dlclient.client import Client
 from dlclient.results import read_records, read_run
+from dlload.connection import Connection
+from dlload.options import add_options, read_options
+from dlload.protocols.choice import create_protocol
+from dlload.target import find_target
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
 COMMANDS = Path(sys.executable).parent
-READY_S = 240.0
+READY_S = 120.0
 STREAM_S = 300.0
-REQUESTS = 24
+COLOURS = ("black", "white", "red", "green", "blue")
 NORMALISED = ("--scale", "0.00392156862745098")
 INPUTS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "files": ("BYTES", (-1,)),
@@ -56,6 +65,7 @@ class Stream:
     services: tuple[str, ...]
     temperatures: tuple[str, ...] = ("unknown", "reload")
     batch_size: int = 1
+    requests: int = 24
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def main() -> int:
             contextmanager(peer.start)(environment, Path(scratch)) as running,
         ):
             for stream in peer.streams:
-                problems = _streamed(running, stream, Path(scratch))
+                problems = _streamed(running, stream, Path(scratch)) + _mistaken(running, stream)
                 wrong += bool(problems)
                 print(f"{name:<11} {stream.what:<44} {'; '.join(problems) or 'as expected'}", flush=True)
     return 1 if wrong else 0
@@ -123,14 +133,14 @@ def _streamed(running: Running, stream: Stream, scratch: Path) -> list[str]:
             "-u",
             "3",
             "--requests",
-            str(REQUESTS),
+            str(stream.requests),
             "--results",
             results,
             "--overwrite",
             "--batch-size",
             str(stream.batch_size),
         ),
-        *("--services", ",".join(stream.services), *running.arguments, *stream.arguments),
+        *_arguments(running, stream),
     ]
     done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=STREAM_S, check=False)
     if not (results / "run.json").exists():
@@ -139,10 +149,10 @@ def _streamed(running: Running, stream: Stream, scratch: Path) -> list[str]:
     problems = [f"{reason.code}: {reason.text}" for reason in run.reasons]
     if done.returncode != 0:
         problems.append(f"exit code {done.returncode}: {done.stderr[-500:]}")
-    wanted = [{temperature: REQUESTS} for temperature in stream.temperatures]
+    wanted = [{temperature: stream.requests} for temperature in stream.temperatures]
     if (found := [phase.temperatures for phase in run.phases]) != wanted:
         problems.append(f"temperatures {found}, not {wanted}")
-    if len(records) != REQUESTS * len(stream.temperatures) or not all(record.ok for record in records):
+    if len(records) != stream.requests * len(stream.temperatures) or not all(record.ok for record in records):
         problems.append(f"{sum(record.ok for record in records)} good records of {len(records)}")
     for phase in run.phases:
         reload_s = (phase.total.stages_s or {}).get("reload")
@@ -155,6 +165,47 @@ def _streamed(running: Running, stream: Stream, scratch: Path) -> list[str]:
     return problems
 
 
+def _arguments(running: Running, stream: Stream) -> list[str]:
+    own = () if "--protocol" in stream.arguments else running.arguments
+    return ["--services", ",".join(stream.services), *own, *stream.arguments]
+
+
+def _mistaken(running: Running, stream: Stream) -> list[str]:
+    """Pictures of one colour that the server does not see so: wrong channels, layout or normalisation."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    options = read_options(parser.parse_args(_arguments(running, stream)), running.url)
+    with Client(options.url) as client:
+        target, services = find_target(client, options)
+    protocol = create_protocol(options, target)
+    problems: list[str] = []
+    for service in services:
+        for colour in ("white", "red", "green", "blue"):
+            content = io.BytesIO()
+            Image.new("RGB", (50, 40), colour if colour != "green" else "lime").save(content, "JPEG")
+            request = protocol.request(service, [protocol.encode(content.getvalue(), service)], None, None)
+            connection = Connection(options.url, options.timeout_s)
+            connection.open()
+            body = connection.exchange(request).body
+            connection.close()
+            if (seen := _seen(body)) != colour:
+                problems.append(f"{service} sees {seen} in {colour}")
+    return problems
+
+
+def _seen(body: bytes) -> str:
+    """The colour with the highest score, in binary, JSON tensors or TorchServe's object."""
+    try:
+        answer = json.loads(body)
+    except ValueError:  # ends with 5 FP32 in binary
+        scores = struct.unpack("<5f", body[-20:])
+    else:
+        if "outputs" not in answer:
+            return max(answer, key=answer.get)
+        scores = answer["outputs"][0]["data"]
+    return COLOURS[scores.index(max(scores))]
+
+
 @contextmanager
 def _process(
     command: list[str | Path], folder: Path, is_ready: Callable[[], bool], more: Mapping[str, str]
@@ -162,21 +213,27 @@ def _process(
     """A server until the end, its output in a file that is shown if it does not start."""
     log = folder / "server.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env={**os.environ, **more})
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=output, env={**os.environ, **more}, process_group=0
+        )
         try:
             deadline = time.monotonic() + READY_S
             while not _answers(is_ready):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"{command[0]} did not start:\n{log.read_text()[-4000:]}")
+                    raise SystemExit(f"{command[0]} did not start:\n{log.read_text()[:6000]}")
                 time.sleep(0.2)
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """With its children: it leads a group of its own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
 
 
 def _answers(is_ready: Callable[[], bool]) -> bool:
@@ -229,12 +286,14 @@ def _triton(environment: Path, folder: Path) -> Iterator[Running]:
     server = packages / "pytriton/tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     (port,) = _ports(1)
+    shutil.copytree(server / "backends", folder / "backends")
+    shutil.copy(server / "python_backend_stubs" / version / "triton_python_backend_stub", folder / "backends/python")
     types = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
     for name, (datatype, shape) in INPUTS.items():
         model = folder / "models" / name
         (model / "1").mkdir(parents=True)
-        shutil.copy(PEERS / "triton_model.py", model / "1/model.py")
-        shutil.copy(server / "python_backend_stubs" / version / "triton_python_backend_stub", model)
+        paths = f"import sys\n\nsys.path[:0] = {[str(PEERS), str(packages)]}  # Triton's stub looks at no PYTHONPATH\n"
+        (model / "1/model.py").write_text(paths + (PEERS / "triton_model.py").read_text())
         dims = list(shape[1:]) or [1]
         (model / "config.pbtxt").write_text(
             f'name: "{name}"\nbackend: "python"\nmax_batch_size: 8\n'
@@ -244,14 +303,11 @@ def _triton(environment: Path, folder: Path) -> Iterator[Running]:
         )
     command: list[str | Path] = [
         server / "bin/tritonserver",
-        *("--model-repository", folder / "models", "--backend-directory", server / "backends"),
+        *("--model-repository", folder / "models", "--backend-directory", folder / "backends"),
         *("--model-control-mode", "explicit", "--load-model", "*", "--disable-auto-complete-config"),
         *("--http-address", "127.0.0.1", "--http-port", str(port), "--allow-grpc", "false", "--allow-metrics", "false"),
     ]
-    more = {
-        "LD_LIBRARY_PATH": f"{packages / 'nvidia_pytriton.libs'}:{os.environ.get('LD_LIBRARY_PATH', '')}",
-        "PYTHONPATH": f"{PEERS}:{packages}",
-    }
+    more = {"LD_LIBRARY_PATH": f"{packages / 'nvidia_pytriton.libs'}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
     url = f"http://127.0.0.1:{port}"
     with _process(command, folder, lambda: _got(f"{url}/v2/health/ready"), more):
         yield Running(url, ("--protocol", "kserve"))
@@ -264,7 +320,7 @@ def _torchserve(environment: Path, folder: Path) -> Iterator[Running]:
     subprocess.run(
         [
             *(environment / "bin/torch-model-archiver", "--model-name", "colours", "--version", "1.0"),
-            *("--handler", PEERS / "torchserve_handler.py:Handler", "--extra-files", PEERS / "colours.py"),
+            *("--handler", PEERS / "torchserve_handler.py", "--extra-files", PEERS / "colours.py"),
             *("--export-path", store),
         ],
         check=True,
@@ -290,8 +346,8 @@ def _torchserve(environment: Path, folder: Path) -> Iterator[Running]:
         *("--ts-config", folder / "config.properties", "--models", "colours=colours.mar", "--disable-token-auth"),
         "--enable-model-api",
     ]
-    bin_first = {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}"}
-    with _process(command, folder, is_ready, bin_first):
+    own = {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder)}  # its pid file lies there
+    with _process(command, folder, is_ready, own):
         yield Running(url, ("--protocol", "torchserve", "--management-url", f"http://127.0.0.1:{management}"))
 
 
@@ -302,10 +358,20 @@ _KSERVE = (
     Stream("two models, 4 images a request", (), ("files", "pixels"), batch_size=4),
     Stream("reload inside the clock", ("--reload-clock", "inside"), ("files",)),
 )
+_JSON = Stream(
+    "any server's JSON, 4 images a request",
+    (
+        *("--protocol", "json", "--phases", "warm", "--url-template", "/v2/models/{service}/infer"),
+        *("--body-template", str(PEERS / "mlserver_body.json"), "--answer-path", "outputs.0.data.4"),
+    ),
+    ("files",),
+    ("unknown",),
+    batch_size=4,
+)
 KNOWN: Mapping[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("mlserver", ("mlserver==1.7.1", "uvloop==0.21.0", "pillow"), _mlserver, _KSERVE),
+        Peer("mlserver", ("mlserver==1.7.1", "uvloop==0.21.0", "pillow"), _mlserver, (*_KSERVE, _JSON)),
         Peer(
             "triton",
             ("nvidia-pytriton==0.7.0", "pillow"),
@@ -314,9 +380,28 @@ KNOWN: Mapping[str, Peer] = {
         ),
         Peer(
             "torchserve",
-            ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "torch", "pyyaml", "pillow", "setuptools<81"),
+            (
+                "torchserve==0.12.0",
+                "torch-model-archiver==0.12.0",
+                "torch",
+                "numpy",
+                "pyyaml",
+                "pillow",
+                "setuptools<81",
+            ),
             _torchserve,
-            (Stream("encoded files", (), ("colours",)),),
+            (
+                Stream("encoded files", (), ("colours",), requests=4),
+                Stream(
+                    "any server's path",
+                    (
+                        *("--protocol", "raw", "--phases", "warm", "--url-template", "/predictions/{service}"),
+                        *("--answer-path", "red"),
+                    ),
+                    ("colours",),
+                    ("unknown",),
+                ),
+            ),
         ),
     )
 }

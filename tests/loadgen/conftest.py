@@ -64,6 +64,7 @@ class FakeServer:
     """Called before /info is answered."""
     calls: list[Call] = field(default_factory=list)
     created: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
     generation: int = 0
 
     def __post_init__(self) -> None:
@@ -150,6 +151,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.fake.created[name] = json.loads(self._body())
         self.fake.services[name] = 7_000_000
         self._answer(201, {"status": {"code": 201, "msg": "Created"}})
+
+    def do_DELETE(self) -> None:
+        name = self.path.rpartition("/")[2]
+        found = self.fake.services.pop(name, None)
+        if found is None:
+            self._answer(404, {"status": {"code": 404, "msg": "NotFound"}})
+            return
+        self.fake.deleted.append(name)
+        self._answer(200, {"status": {"code": 200, "msg": "OK"}})
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from dlload.errors import OptionError
 from dlload.options import StreamOptions, add_options, read_options, with_preset
+from dlload.protocols.tensors import Normalization
 
 HOST = "http://127.0.0.1:8080"
 
@@ -111,3 +112,51 @@ def test_a_web_page_may_send_empty_fields() -> None:
     given = parser.parse_args([])
     given.services = given.phases = given.results = given.api_key_file = given.model_dir = given.gpu_num = ""
     assert read_options(given, HOST) == StreamOptions(url=HOST)
+
+
+@pytest.mark.parametrize("protocol", ["kserve", "torchserve"])
+def test_names_of_other_servers_keep_their_letters(protocol: str) -> None:
+    assert parse("--protocol", protocol, "--services", "ResNet18").services == ("ResNet18",)
+
+
+def test_options_for_other_servers_are_read(tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(b"{}")
+    (tmp_path / "key").write_text("secret\n")
+    asking = parse(
+        *("--protocol", "kserve", "--tensors", "binary", "--input-tensor", "x:FP32:-1,3,8,8", "--bgr"),
+        *("--scale", "0.5", "--mean", "1,2,3", "--std", "4", "--cold", "reload", "--reload-clock", "inside"),
+        *("--create-body", str(tmp_path / "body"), "--mllib", "caffe"),
+    ).asking
+    assert asking.normalization == Normalization(0.5, (1.0, 2.0, 3.0), (4.0,), is_bgr=True)
+    assert asking.input_tensor is not None
+    assert asking.input_tensor.size == (8, 8, 3)
+    assert (asking.tensors, asking.cold, asking.reload_clock) == ("binary", "reload", "inside")
+    assert (asking.create_body, asking.mllib) == (b"{}", "caffe")
+    asking = parse(
+        *("--protocol", "torchserve", "--management-url", "http://h:1/", "--answer-path", "a.0"),
+        *("--management-key-file", str(tmp_path / "key")),
+    ).asking
+    assert (asking.management_url, asking.management_key) == ("http://h:1", "secret")
+    assert asking.answer_path is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--url-template", "/x"], "--url-template means nothing with --protocol auto; .* --protocol raw or json"),
+        (["--protocol", "raw", "--answer-path", "a"], "--answer-path means nothing with --protocol raw"),
+        (["--protocol", "deepdetect", "--input-tensor", "x:BYTES:-1"], "--input-tensor means nothing"),
+        (["--protocol", "kserve", "--management-url", "http://h"], "--management-url means nothing"),
+        (["--protocol", "json"], "needs --url-template PATH and --body-template FILE"),
+        (["--protocol", "raw", "--url-template", "/{model}"], "{model} is no placeholder"),
+        (["--protocol", "raw", "--url-template", "/x", "--cold", "reload"], "--cold reload"),
+        (["--protocol", "torchserve", "--management-url", "h:1"], "--management-url h:1: no address"),
+        (["--protocol", "torchserve", "--batch-size", "2"], "one image a request"),
+        (["--create-body", "/nowhere/body"], "--create-body /nowhere/body: cannot be read"),
+        (["--mean", "a"], "--mean a: write one number"),
+        (["--std", "0"], "no 0"),
+    ],
+)
+def test_an_option_for_another_server_that_would_do_nothing_is_refused(arguments: list[str], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        parse(*arguments)

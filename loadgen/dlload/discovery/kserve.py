@@ -1,5 +1,6 @@
 """A server of the Open Inference Protocol tells of itself in /v2, of its models in its repository's index."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ BINARY = "binary_tensor_data"
 """The extension by that name: https://docs.nvidia.com/deeplearning/triton-inference-server, protocol extensions."""
 _TAKES_BINARY_UNTOLD = frozenset({"OpenVINO Model Server"})
 DLSERVE = "dlserve"
+_WHOLE = re.compile(r"-?\d+")
 
 
 class _Server(msgspec.Struct):
@@ -113,11 +115,8 @@ def model_form(service: str, said: dict[str, Any], wanted: InputForm | None) -> 
 
 
 def _sides(told: _Tensor) -> tuple[int, ...]:
-    """Numbers, which some servers write as strings."""
-    try:
-        return tuple(int(side) for side in told.shape)
-    except ValueError:
-        return tuple(int(side) if isinstance(side, int) else ANY for side in told.shape)
+    """As numbers; some servers write strings, and names for what is open."""
+    return tuple(int(side) if isinstance(side, int) or _WHOLE.fullmatch(side) else ANY for side in told.shape)
 
 
 def _states(asker: Asker) -> dict[str, str] | None:

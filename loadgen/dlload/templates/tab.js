@@ -3,6 +3,7 @@
 (() => {
   const base = document.currentScript.src.replace(/\.js$/, "");
   let frame = null;
+  const fit = body => { if (frame) frame.style.height = `${Math.max(body.offsetHeight, 240)}px`; };
   const chosen = () => new URLSearchParams(location.search).get("tab") === "stream"
     && document.querySelector('[role="tablist"]') !== null;
   const follow = () => {
@@ -16,18 +17,17 @@
       frame = document.createElement("iframe");
       frame.title = "Stream";
       frame.src = base;
-      frame.style.cssText = "display:block;width:100%;height:70vh;border:0;background:transparent";
+      frame.style.cssText = "display:block;width:100%;height:70vh;border:0";
+      frame.addEventListener("load", event => {
+        const { body } = event.target.contentDocument;
+        if (body) new ResizeObserver(() => fit(body)).observe(body);
+      });
     }
     const dark = getComputedStyle(document.body).colorScheme === "dark"
       || (getComputedStyle(document.body).backgroundColor.match(/\d+/g) || [255]).slice(0, 3).every(part => part < 90);
     if (frame.parentNode !== place) place.append(frame);
-    try {
-      const inside = frame.contentDocument;
-      if (inside && inside.body) {
-        inside.documentElement.dataset.theme = dark ? "dark" : "light";
-        frame.style.height = `${Math.max(inside.body.scrollHeight, 240)}px`;
-      }
-    } catch { /* a login page of another origin */ }
+    const inside = frame.contentDocument; // null where a login page of another origin came instead
+    if (inside && inside.documentElement) inside.documentElement.dataset.theme = dark ? "dark" : "light";
   };
   setInterval(follow, 250);
   addEventListener("click", () => setTimeout(follow, 0));

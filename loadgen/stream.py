@@ -23,6 +23,7 @@ from dlload.bell import Bell
 from dlload.campaign import Campaign, campaign_of
 from dlload.distribution import Assignment, Desk, Outpost
 from dlload.errors import RecordError, StreamError, TargetError
+from dlload.live import Live
 from dlload.load_options import DEFAULT_SENDERS
 from dlload.options import COMMAND_LINE_ONLY, StreamOptions, add_options, read_options
 from dlload.post import Post, make_post
@@ -30,6 +31,7 @@ from dlload.run import StreamRun, start_run
 from dlload.share import Share
 from dlload.stand import Stand, preset_of
 from dlload.table import result_table
+from dlload.web_tab import WebTab
 from gevent.event import Event
 from locust import User, events, task
 from locust.env import Environment
@@ -77,6 +79,8 @@ class Stream:
 
     def __init__(self, environment: Environment, options: Namespace, runner: Runner, web_ui: WebUI | None) -> None:
         self.run: StreamRun | None = None
+        self.live: Live | None = None
+        """Of the run that is on, or of the last one."""
         self._campaign: Campaign | None = None
         self._changed = Bell()
         self._environment = environment
@@ -136,6 +140,7 @@ class Stream:
             run = start_run(options, self._runs + 1, self._desk, folder_number=1)
         self._runs += 1
         self.run = run
+        self.live = run.live
         self._changed.ring()
         return run
 
@@ -334,3 +339,5 @@ def _attach(environment: Environment, runner: Runner, web_ui: WebUI | None, **_:
     )
     StreamUser.stream = made
     made.attach()
+    if web_ui is not None and isinstance(made, Stream):
+        WebTab(lambda: made.live).attach(web_ui)

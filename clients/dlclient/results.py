@@ -182,8 +182,6 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     warm_up_s: float = 0.0
     steady: bool | None = None
     """Whether the last 3 windows of the warm-up agreed; None: nobody asked."""
-    started: float = 0.0
-    """When the phase began, on the master's `time.perf_counter`: the axis of samples.jsonl."""
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +212,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     """Answers by the temperature that the server found; "unknown" where it does not tell."""
     total: Summary
     services: dict[str, Summary]
+    started_s: float | None = None
+    """When it began, on the clock of samples.jsonl (dlclient.timeline). None: it did not."""
 
 
 class Seeds(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,6 +48,11 @@ class Crew(ABC):
         """Wait until every share can begin. Raises TargetError if one cannot."""
         return
 
+    @property
+    def samples(self) -> Sequence[bytes]:
+        """What the shares have seen of themselves: lines of samples.jsonl."""
+        return ()
+
     @abstractmethod
     def open(self, step: Step) -> None:
         """Start a phase in every share."""

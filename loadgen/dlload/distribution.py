@@ -28,6 +28,7 @@ from dlclient.results import Record, parse_plan, parse_records, share_file
 from dlload.bell import Bell
 from dlload.crew import Crew, State
 from dlload.errors import RecordError, StreamError, TargetError
+from dlload.options import Temperature
 from dlload.plan import Plan
 from dlload.share import Share, Step
 
@@ -73,6 +74,12 @@ class Post(Protocol):
     def state(self) -> State:
         """How far it is."""
 
+    def live(self) -> bytes:
+        """Its live figures so far, as a message."""
+
+    def samples(self) -> tuple[bytes, ...]:
+        """Lines for samples.jsonl since the last time."""
+
     def close(self) -> Path:
         """No more records come; where they are."""
 
@@ -88,6 +95,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """plan.jsonl, compressed."""
     image_sha256: str
     drop_after_s: float | None
+    phases: tuple[Temperature, ...]
     folder: str
     machine: str
 
@@ -182,11 +190,20 @@ class RemoteCrew(Crew):
 
     lead_s = 0.5
 
-    def __init__(self, desk: Desk, ids: list[str], *, run: int, folder: Path, **assignment: Any) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        ids: list[str],
+        *,
+        run: int,
+        folder: Path,
+        hears: Callable[[str, bytes], None] = lambda _share, _figures: None,
+        **assignment: Any,
+    ) -> None:
+        """`hears` gets the live figures of each share as they come."""
         self.run = run
-        self.live: dict[int, bytes] = {}
-        """The last live figures of each share."""
-        self.samples: list[bytes] = []
+        self._hears = hears
+        self._samples: list[bytes] = []
         self._desk = desk
         self._ids = ids
         self._folder = folder
@@ -213,6 +230,11 @@ class RemoteCrew(Crew):
     def missing(self) -> list[str]:
         """Shares that were lost on the way, in words."""
         return list(self._lost.values())
+
+    @property
+    def samples(self) -> list[bytes]:
+        """What the shares have seen of themselves: lines of samples.jsonl."""
+        return self._samples
 
     def ready(self) -> None:
         """Wait until every share is there. Raises TargetError if one cannot be."""
@@ -286,8 +308,8 @@ class RemoteCrew(Crew):
         if report.refusal:
             self._refused[worker] = report.refusal
         if report.live:
-            self.live[report.share] = report.live
-        self.samples.extend(report.samples)
+            self._hears(worker, report.live)
+        self._samples.extend(report.samples)
         if kind == "stream-ready":
             self._ready.add(worker)
         elif kind == "stream-state" and report.state is not None and report.step == self._steps:
@@ -395,7 +417,7 @@ class Outpost:
         if not self._assignment.is_here:
             for chunk in record_chunks(path):
                 self._say("stream-records", records=chunk)
-        self._say("stream-over")
+        self._say("stream-over", live=post.live(), samples=post.samples())
 
     def _on_run(self, environment: object, msg: Message) -> None:  # noqa: ARG002  Locust's names
         self._assignment = unpack(msg, Assignment)
@@ -432,7 +454,7 @@ class Outpost:
         """Say how far the phase is, until it is over."""
         while True:
             over = post.wait(STATE_S)
-            self._say("stream-state", step=self._step, state=post.state())
+            self._say("stream-state", step=self._step, state=post.state(), live=post.live(), samples=post.samples())
             if over:
                 return
 

@@ -9,75 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
-import numpy as np
+from dlclient.histogram import Histogram
 from dlclient.results import Record
-from dlclient.statistics import PERCENTILE_FLOORS
-from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]  # carries no types
 
 from dlload.verdict import Judgement
 
-_LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
 _SECONDS_KEPT = 64
-
-
-class Histogram:
-    """Seconds from 1 us to 1 h with 3 digits; what is outside counts as the nearest end."""
-
-    __slots__ = ("_hdr", "_sum_s")
-
-    def __init__(self) -> None:
-        self._hdr = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
-        self._sum_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one."""
-        self._hdr.record_value(min(max(round(seconds * 1e6), _LOWEST_US), _HIGHEST_US))
-        self._sum_s += seconds
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return int(self._hdr.total_count)
-
-    @property
-    def mean(self) -> float | None:
-        """Exact, not from buckets; None of nothing."""
-        return self._sum_s / self.count if self.count else None
-
-    def percentiles(self, fractions: Sequence[float]) -> list[float | None]:
-        """By nearest rank, the upper end of its bucket; None where there are too few to say.
-
-        hdrhistogram's own walk through 23,552 buckets takes a millisecond each; this takes 0.1 for all.
-        """
-        if self.count < min(PERCENTILE_FLOORS[fraction] for fraction in fractions):
-            return [None] * len(fractions)
-        so_far = np.cumsum(np.frombuffer(self._hdr.counts, dtype=np.int64))
-        found: list[float | None] = []
-        for fraction in fractions:
-            if self.count < PERCENTILE_FLOORS[fraction]:
-                found.append(None)
-                continue
-            rank = np.ceil(fraction * self.count - 1e-9)
-            value = self._hdr.get_value_from_index(int(np.searchsorted(so_far, rank)))
-            found.append(self._hdr.get_highest_equivalent_value(value) / 1e6)
-        return found
-
-    def merge(self, other: "Histogram") -> None:
-        """Add all of another."""
-        self._hdr.add(other._hdr)  # noqa: SLF001  of our own kind
-        self._sum_s += other._sum_s  # noqa: SLF001
-
-    def encode(self) -> tuple[bytes, float]:
-        """For a message: HDR's own compressed form, and the sum."""
-        return bytes(self._hdr.encode()), self._sum_s
-
-    @classmethod
-    def decode(cls, encoded: tuple[bytes, float]) -> "Histogram":
-        """From a message."""
-        made = cls()
-        made._hdr.decode_and_add(encoded[0])
-        made._sum_s = encoded[1]
-        return made
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,8 +96,8 @@ class PhaseCounts:
             counts.errors += 1
             self.errors[record.error] += 1
             return
-        counts.latency.add(record.latency_s)
-        self.send_lag.add(record.send_lag_s)
+        counts.latency.record(record.latency_s)
+        self.send_lag.record(record.send_lag_s)
         self.answers[record.cache or ""] += 1
         second = int(record.done_s)
         if second not in self.seconds and len(self.seconds) >= _SECONDS_KEPT:
@@ -181,13 +118,13 @@ class _ModelMessage(msgspec.Struct, array_like=True):
     model: str
     requests: int
     errors: int
-    latency: tuple[bytes, float]
+    latency: bytes
 
 
 class _PhaseMessage(msgspec.Struct, array_like=True):
     phase: str
     models: list[_ModelMessage]
-    send_lag: tuple[bytes, float]
+    send_lag: bytes
     answers: dict[str, int]
     errors: dict[str, int]
     seconds: dict[int, int]

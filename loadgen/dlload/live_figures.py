@@ -13,7 +13,6 @@ SEND_LAG_SHARE = 0.05
 """The p99 of the send lag may be 1 ms, or this share of the median latency where that is more."""
 _WINDOW_S = 5
 """The rate of now is that of so many whole seconds."""
-_FRACTIONS = (0.5, 0.9, 0.99)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +148,6 @@ def _phase_row(progress: Progress, counts: PhaseCounts, pause: Callable[[], None
     for one in list(counts.models.values()):  # new ones may come while we pause
         total.merge(one)
         pause()
-    lag = counts.send_lag.percentiles((0.5, 0.99))
     return PhaseRow(
         phase=progress.phase,
         state="ended" if progress.ended else "running" if progress.elapsed_s > 0 else "waiting",
@@ -161,8 +159,8 @@ def _phase_row(progress: Progress, counts: PhaseCounts, pause: Callable[[], None
         offered_per_s=progress.offered_per_s,
         delivered_per_s=total.latency.count / progress.elapsed_s if progress.elapsed_s > 0 else None,
         delivered_now_per_s=None if progress.ended else _rate_now(counts, progress.elapsed_s),
-        send_lag_p50_s=lag[0],
-        send_lag_p99_s=lag[1],
+        send_lag_p50_s=counts.send_lag.percentile_s(0.5),
+        send_lag_p99_s=counts.send_lag.percentile_s(0.99),
         send_lag_n=counts.send_lag.count,
         total=_figures(total),
     )
@@ -190,13 +188,12 @@ def _model_rows(counts: Mapping[str, PhaseCounts], pause: Callable[[], None]) ->
 
 def _figures(counts: ModelCounts) -> Figures:
     latency = counts.latency
-    p50, p90, p99 = latency.percentiles(_FRACTIONS)
     return Figures(
         requests=counts.requests,
         errors=counts.errors,
         answers=latency.count,
-        mean_s=latency.mean,
-        p50_s=p50,
-        p90_s=p90,
-        p99_s=p99,
+        mean_s=latency.mean_s,
+        p50_s=latency.percentile_s(0.5),
+        p90_s=latency.percentile_s(0.9),
+        p99_s=latency.percentile_s(0.99),
     )

@@ -5,8 +5,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import gevent
 from dlclient.client import Client
 from dlclient.results import Record, share_file
+from dlclient.timeline import encode_line
 
 from dlload import pictures
 from dlload.connection import Connection
@@ -14,7 +16,11 @@ from dlload.crew import State, share_state
 from dlload.distribution import Assignment
 from dlload.encoded_images import encode_images
 from dlload.errors import ImagesError, RecordError
+from dlload.live import Live
+from dlload.monitoring.client import ClientWatch
+from dlload.monitoring.monitor import INTERVAL_S
 from dlload.options import StreamOptions
+from dlload.progress import phase_progress
 from dlload.protocols.choice import create_protocol
 from dlload.recorder import Recorder, new_folder, open_recorder
 from dlload.share import Share, Step
@@ -26,9 +32,22 @@ logger = logging.getLogger(__name__)
 class Post:
     """Made from an assignment; `close` gives the path of the records."""
 
-    def __init__(self, share: Share, recorder: Recorder) -> None:
+    def __init__(self, share: Share, recorder: Recorder, live: Live) -> None:
         self.share = share
         self._recorder = recorder
+        self._live = live
+        self._lines: list[bytes] = []
+        watch = ClientWatch(INTERVAL_S, lambda line: self._lines.append(encode_line(line)))
+        self._greenlets = [gevent.spawn(watch.probe), gevent.spawn(watch.run)]
+
+    def live(self) -> bytes:
+        """Its figures so far."""
+        return self._live.encode()
+
+    def samples(self) -> tuple[bytes, ...]:
+        """Lines for samples.jsonl since the last time."""
+        lines, self._lines = self._lines, []
+        return tuple(lines)
 
     def begin(self, step: Step) -> None:
         """Open a phase."""
@@ -45,6 +64,7 @@ class Post:
 
     def close(self) -> Path:
         """No more records come; where they are."""
+        gevent.killall(self._greenlets)
         self.share.end()
         self.share.dispose()
         self._recorder.close()
@@ -71,6 +91,7 @@ def make_post(assignment: Assignment, options: StreamOptions) -> Post:
     recorder = open_recorder(folder, share_file(assignment.share))
 
     def write(record: Record) -> None:
+        live.observe(record)
         try:
             recorder.write(record)
         except RecordError:
@@ -88,5 +109,6 @@ def make_post(assignment: Assignment, options: StreamOptions) -> Post:
         of=assignment.of,
         keeps_answers=options.keeps_answers,
     )
-    post = Post(share, recorder)
+    live = Live(lambda: phase_progress(share, assignment.phases, assignment.phases))
+    post = Post(share, recorder, live)
     return post

@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 from dlclient.limits import LIMITS_FILE
 from dlclient.results import PLAN_FILE, REQUESTS_FILE, RUN_FILE, Record, Run, share_file, write_run
+from dlclient.timeline import SAMPLES_FILE
 
 from dlload.errors import RecordError
 from dlload.plan import Plan
 
-_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, LIMITS_FILE, "samples.jsonl", "report.html"})
+_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, LIMITS_FILE, SAMPLES_FILE, "report.html"})
 
 
 _REPORT_FOLDERS = {"pictures": {".png", ".svg"}, "tables": {".csv", ".md"}}

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import time
 import zlib
 from collections.abc import Sequence
@@ -26,10 +27,14 @@ from dlload.crew import Crew, LocalCrew
 from dlload.distribution import Desk
 from dlload.encoded_images import EncodedImages, encode_images
 from dlload.errors import OptionError, RecordError, StreamError, TargetError
+from dlload.live import Live, Progress
 from dlload.load_options import with_gaps
 from dlload.measured import figures, objectives
+from dlload.monitoring.findings import Span, judge_samples
+from dlload.monitoring.monitor import Monitor
 from dlload.options import StreamOptions, Temperature
 from dlload.plan import Plan, draw, faster
+from dlload.progress import phase_progress
 from dlload.protocols.base import Protocol
 from dlload.protocols.choice import create_protocol
 from dlload.recorder import Recorder, new_folder, open_recorder
@@ -202,6 +207,11 @@ class StreamRun:
         self._users: list[int] = []
         self._started = _now()
         self._environment = environment()  # now: measuring changes some of it, and the end may be in a hurry
+        self._spans: list[Span] = []
+        options = material.options
+        self._monitor = Monitor(self.folder, f"{options.url.rstrip('/')}/metrics", options.api_key)
+        self.live = Live(self._live_progress, self._findings)
+        """Figures for whoever looks while the run is under way."""
         self._crew = self._local_crew() if desk is None else self._remote_crew(desk, run_number)
 
     def _local_crew(self) -> Crew:
@@ -229,6 +239,8 @@ class StreamRun:
             plan=zlib.compress(material.plan.encode()),
             image_sha256=material.plan_facts.image_sha256,
             drop_after_s=material.options.load.drop_after_s,
+            phases=material.options.phases,
+            hears=self.live.merge,
         )
 
     @property
@@ -244,6 +256,7 @@ class StreamRun:
 
     def conduct(self) -> None:
         """Open the phases one after the other and see each to its end. Returns early if the run is stopped."""
+        self._monitor.start()
         try:
             self._crew.ready()
             for name in self._material.options.phases:
@@ -287,13 +300,15 @@ class StreamRun:
     def _measure(self, name: Temperature, clock: Clock) -> None:
         """One phase of the plan."""
         at = time.perf_counter() + self._crew.lead_s
-        self._opened.append(msgspec.structs.replace(clock, started=at))
+        self._opened.append(clock)
+        self._spans.append(Span(name, at, math.inf))
         self._crew.open(Step(name, measured=True, at=at))
         while not self._crew.wait(PROGRESS_S):
             logger.info(self._progress(name, at))
             if self._crew.missing:
                 self._end("a Locust worker was lost")
         logger.info(self._progress(name, at))
+        self._spans[-1] = Span(name, at, time.perf_counter())
         state = self._crew.state()
         if state.exhausted:
             self._exhausted.add(name)
@@ -309,7 +324,9 @@ class StreamRun:
         """Judge, summarize, write run.json; once nobody sends any more; a second time gives the same. Raises RecordError."""
         if self._finished is not None:
             return self._finished
+        self._monitor.stop()
         records = self._crew.collect()
+        self._monitor.add(self._crew.samples)
         if self.share is None:
             for record in chain.from_iterable(records):
                 self._recorder.write(record)
@@ -327,9 +344,12 @@ class StreamRun:
             is_open_loop=self._material.plan.is_open,
             restarted_workers=self._restarted_workers(),
             missing_shares=self._crew.missing,
+            findings=self._findings().reasons,
+            remarks=self._findings().warnings,
             environment=self._environment,
         )
         judgement = verdict.judge_run(phases, circumstances)
+        self.live.finish(judgement)
         options = self._material.options
         run = Run(
             schema=SCHEMA,
@@ -359,6 +379,7 @@ class StreamRun:
         return run
 
     def _write(self, record: Record) -> None:
+        self.live.observe(record)
         try:
             self._recorder.write(record)
         except RecordError as exc:
@@ -382,10 +403,9 @@ class StreamRun:
         results: list[PhaseResult] = []
         for name, all_sent, (own, clock) in zip(options.phases, sent, counted, strict=True):
             total, by_service = summarize(own, plan.header.services, self._target.weights_bytes, warm)
-            reloads = self._material.reloading is not None and name != "warm"
             expected = verdict.Expected(
                 name,
-                RELOAD if reloads else name,
+                self._temperature(name),
                 plan.header.requests,
                 is_scheduled=plan.offered_per_s is not None,
                 max_send_lag_s=options.load.max_send_lag_s,
@@ -411,9 +431,24 @@ class StreamRun:
                     temperatures=temperatures(own),
                     total=total,
                     services=by_service,
+                    started_s=next((round(span.started, 6) for span in self._spans if span.phase == name), None),
                 )
             )
         return tuple(results)
+
+    def _findings(self) -> verdict.Judgement:
+        """What the monitor has seen against the run."""
+        return judge_samples(self._monitor.samples, self._spans)
+
+    def _live_progress(self) -> list[Progress]:
+        names = self._material.options.phases
+        return (
+            [] if self.share is None else phase_progress(self.share, names, [self._temperature(name) for name in names])
+        )
+
+    def _temperature(self, name: str) -> str:
+        """That answers of the phase should report."""
+        return RELOAD if self._material.reloading is not None and name != "warm" else name
 
     def _load_models(self, phase: str) -> None:
         """Have every worker load and run every model once."""

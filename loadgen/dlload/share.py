@@ -91,6 +91,16 @@ class Share:
         return self._opened[-1] if self._opened else None
 
     @property
+    def period_s(self) -> float:
+        """How long an open plan takes, all shares together; 0 in a closed loop."""
+        return self._period_s
+
+    @property
+    def planned(self) -> int:
+        """Slots of this share, in each phase."""
+        return len(self._own)
+
+    @property
     def exhausted(self) -> bool:
         """Whether in the phase that was opened last every sender was busy at some time."""
         phase = self.current

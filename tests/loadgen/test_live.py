@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 from dlclient.results import Reason, Record
-from dlclient.statistics import nearest_rank
-from dlload.live import Histogram, Live, PhaseCounts, Progress
+from dlload.live import Live, PhaseCounts, Progress
 from dlload.live_figures import NOTHING, Snapshot, snapshot
 from dlload.verdict import Judgement
 
@@ -34,37 +33,6 @@ def seen(records: Sequence[Record], *phases: Progress, findings: Judgement | Non
     for one in records:
         live.observe(one)
     return snapshot(live)
-
-
-def test_percentiles_are_within_a_thousandth_of_those_of_all_samples() -> None:
-    draw = random.Random(3)
-    samples = [draw.lognormvariate(-4, 1.5) for _ in range(7000)]
-    histogram = Histogram()
-    for sample in samples:
-        histogram.add(sample)
-    fractions = (0.5, 0.9, 0.99, 0.999)
-    truth = [nearest_rank(sorted(samples), fraction) for fraction in fractions]
-    found = histogram.percentiles(fractions)
-    assert found == pytest.approx(truth, rel=1.1e-3)
-    assert histogram.mean == pytest.approx(sum(samples) / len(samples))
-
-
-@pytest.mark.parametrize(("fraction", "floor"), [(0.5, 12), (0.9, 64), (0.99, 662)])
-def test_no_percentile_below_its_sample_floor(fraction: float, floor: int) -> None:
-    histogram = Histogram()
-    for _ in range(floor - 1):
-        histogram.add(0.01)
-    assert histogram.percentiles([fraction]) == [None]
-    histogram.add(0.01)
-    assert histogram.percentiles([fraction]) == [pytest.approx(0.01, rel=1e-3)]
-
-
-def test_times_outside_the_histogram_count_at_its_ends() -> None:
-    histogram = Histogram()
-    for seconds in [-0.001] * 6 + [1e6] * 6:
-        histogram.add(seconds)
-    assert histogram.count == 12
-    assert histogram.percentiles([0.5]) == [pytest.approx(1e-6)]
 
 
 def test_processes_merge_to_what_one_would_have_seen() -> None:

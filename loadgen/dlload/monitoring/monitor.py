@@ -1,9 +1,11 @@
 """Watches the server and the load generator while a stream runs, and writes what it sees to samples.jsonl."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import gevent
+import msgspec
 from dlclient.timeline import SAMPLES_FILE, Note, Sample, encode_line
 
 from dlload.monitoring.client import ClientWatch
@@ -46,6 +48,11 @@ class Monitor:
         gevent.killall(greenlets)
         if greenlets and self._client is not None:
             self._client.sample()
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Take in lines of samples.jsonl that other processes of the load generator have seen."""
+        for line in lines:
+            self._keep(msgspec.json.decode(line, type=Sample))
 
     def _keep(self, line: Sample | Note) -> None:
         """One open a line: rarer than once a second, and nothing is left open when a run is interrupted."""

@@ -13,7 +13,7 @@ class Handler:
     def initialize(self, context: object) -> None:
         """Nothing to load."""
 
-    def handle(self, data: list[dict[str, bytes]], context: object) -> list[dict[str, float]]:  # noqa: ARG002  its signature
+    def handle(self, data: list[dict[str, bytes]], context: object) -> list[dict[str, float]]:
         """One object of scores for each request of the batch."""
         files = [one.get("data") or one.get("body") for one in data]
         pictures = np.stack(

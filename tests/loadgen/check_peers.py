@@ -201,7 +201,7 @@ def _seen(body: bytes) -> str:
         scores = struct.unpack("<5f", body[-20:])
     else:
         if "outputs" not in answer:
-            return max(answer, key=answer.get)
+            return str(max(answer, key=answer.get))
         scores = answer["outputs"][0]["data"]
     return COLOURS[scores.index(max(scores))]
 

@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
+from tests.loadgen.fake_servers import Listener
 
 STREAM = Path(__file__).parents[2] / "loadgen" / "stream.py"
 LOCUST = Path(sys.executable).with_name("locust")
@@ -50,7 +52,7 @@ class Reply:
 
 
 @dataclass
-class FakeServer:
+class FakeServer(Listener):
     """`dlserve`: tell what dlserve tells; otherwise be a plain DeepDetect. `react`: may change what a call gets."""
 
     dlserve: bool = True
@@ -74,22 +76,7 @@ class FakeServer:
         class Handler(_Handler):
             fake = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        self.listen(Handler)
 
     def measured(self, cache: str | None) -> list[Call]:
         """Calls that were not pinned to a worker, as those for warming up are, with that wish for a temperature."""

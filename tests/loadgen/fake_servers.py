@@ -21,18 +21,12 @@ class Asked:
     body: bytes
 
 
-class FakeApi:
-    """Listens on a free port; `answer` says what each request gets, None hangs up."""
+class Listener:
+    """A server on a free port, from `with` to its end."""
 
-    def __init__(self) -> None:
-        self.asked: list[Asked] = []
-        self.lock = threading.Lock()
-        server = self
-
-        class Handler(_Handler):
-            fake = server
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def listen(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        """Take the port; `with` starts to answer."""
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
 
     @property
@@ -48,6 +42,20 @@ class FakeApi:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
+
+
+class FakeApi(Listener):
+    """`answer` says what each request gets, None hangs up."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.lock = threading.Lock()
+        server = self
+
+        class Handler(_Handler):
+            fake = server
+
+        self.listen(Handler)
 
     def lines(self) -> list[str]:
         """What was asked, as "GET /v2"."""
@@ -159,7 +167,7 @@ def infer(name: str, asked: Asked) -> bytes:
     """A good answer, binary if the request asks for it, two scores an image."""
     length = {key.lower(): value for key, value in asked.headers.items()}.get("inference-header-content-length")
     call = json.loads(asked.body[: int(length)] if length else asked.body)
-    images = call["inputs"][0]["shape"][0]
+    images: int = call["inputs"][0]["shape"][0]
     output: dict[str, Any] = {"name": "scores", "datatype": "FP32", "shape": [images, 2]}
     if not call.get("parameters", {}).get("binary_data_output"):
         return json.dumps({"model_name": name, "outputs": [output | {"data": [0.5] * 2 * images}]}).encode()

@@ -44,6 +44,25 @@ def test_a_kserve_server_tells_its_models_and_their_inputs(protocol: str) -> Non
             assert look_again(client, wanted, target).not_ready == {"alpha": "UNAVAILABLE: unloaded"}
 
 
+def test_dlserve_asked_by_v2_still_tells_its_workers() -> None:
+    def react(asked: Asked) -> Answer | None:
+        if asked.path != "/info":
+            return None
+        workers = [{"worker": 0, "up": True, "budget_bytes": 900}]
+        services = [{"name": "alpha", "dlserve": {"weights_bytes": 500}}]
+        return as_json(200, {"head": {"services": services, "dlserve": {"workers": workers}}})
+
+    with FakeKServe(name="dlserve", react=react) as server:
+        wanted = options(server.url, services=("alpha",))
+        target, _ = find(wanted)
+        with Client(server.url) as client:
+            now = look_again(client, wanted, target)
+    for seen in (target, now):
+        assert (seen.style, seen.is_dlserve, seen.weights_bytes) == ("kserve", True, {"alpha": 500})
+        assert seen.workers_to_pin(("alpha",)) == (0,)
+        assert seen.models == target.models
+
+
 def test_named_models_are_found_in_any_spelling_and_only_they_are_asked_about() -> None:
     with FakeKServe() as server:
         assert find(options(server.url, services=("BETA",)))[1] == ("Beta",)
@@ -136,21 +155,24 @@ def test_shapes_in_words_are_read_and_only_outputs_that_follow_the_batch_are_cou
     assert model_form("m", fixed, None).counted == set()
 
 
-def test_options_that_do_not_fit_a_model_are_told() -> None:
+@pytest.mark.parametrize(
+    ("asking", "batch_size", "says"),
+    [
+        ({"normalization": Normalization(scale=0.5)}, 1, "model alpha takes BYTES, which is not normalised"),
+        ({"input_tensor": read_input("image:BYTES:1")}, 2, "--batch-size 2: input image"),
+        (
+            {"input_tensor": read_input("x:FP32:-1,1,8,8"), "normalization": Normalization(mean=(1, 2, 3))},
+            1,
+            "--mean: 3 numbers, and model alpha has 1 channel",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_a_model_are_told(asking: dict[str, Any], batch_size: int, says: str) -> None:
     with FakeKServe() as server:
-        for asking, more, says in (
-            ({"normalization": Normalization(scale=0.5)}, {}, "model alpha takes BYTES, which is not normalised"),
-            ({"input_tensor": read_input("image:BYTES:1")}, {"batch_size": 2}, "--batch-size 2: input image"),
-            (
-                {"input_tensor": read_input("x:FP32:-1,1,8,8"), "normalization": Normalization(mean=(1, 2, 3))},
-                {},
-                "--mean: 3 numbers, and model alpha has 1 channel",
-            ),
-        ):
-            wanted = options(server.url, asking=asking, services=("alpha",), **more)
-            target, _ = find(wanted)
-            with pytest.raises(OptionError, match=says):
-                create_protocol(wanted, target)
+        wanted = options(server.url, asking=asking, services=("alpha",), batch_size=batch_size)
+        target, _ = find(wanted)
+        with pytest.raises(OptionError, match=says):
+            create_protocol(wanted, target)
 
 
 @pytest.mark.parametrize(

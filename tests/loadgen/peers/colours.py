@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# It runs in other environments, whose packages are not in ours.
 """A model that needs nothing but numpy: how near a picture's mean colour is to each of a few colours.
 
 Runs inside the peers' own environments, never in ours; its weights are a file, so that loading it reads something.

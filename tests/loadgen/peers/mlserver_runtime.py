@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# It runs in another environment, whose packages are not in ours.
 """The colours as runtimes of MLServer: one takes encoded files (BYTES), one UINT8 pixels, one FP32 planes."""
 
 import io

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# It runs in another environment, whose packages are not in ours.
 """The colours as a handler of TorchServe: encoded files in, a JSON object of scores out. It needs no torch model."""
 
 import io

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# It runs in another environment, whose packages are not in ours.
 """The colours as models of Triton's Python backend: which input one has is in its config.pbtxt."""
 
 import io

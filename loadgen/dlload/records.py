@@ -10,7 +10,17 @@ _MAX_ERROR = 300
 
 
 def record_of(
-    *, phase: str, started: float, slot: Slot, due: float, exchange: Exchange, outcome: Outcome, bytes_sent: int
+    *,
+    phase: str,
+    started: float,
+    slot: Slot,
+    due: float,
+    exchange: Exchange,
+    outcome: Outcome,
+    bytes_sent: int,
+    share: int = 0,
+    reload_s: float | None = None,
+    reload_counts: bool = False,
 ) -> Record:
     """Times (`started`, `due` and the exchange's) become seconds since the phase started, to the microsecond."""
     first_byte = exchange.first_byte
@@ -32,4 +42,9 @@ def record_of(
         batch_size=outcome.batch_size,
         server_s=outcome.server_s,
         stages=outcome.stages,
+        reused=exchange.reused,
+        share=share,
+        reload_s=None if reload_s is None else round(reload_s, 6),
+        reload_counts=reload_counts,
+        answer=outcome.answer,
     )

@@ -12,14 +12,13 @@ from dlload.connection import Connection, Exchange
 from dlload.encoded_images import EncodedImages
 from dlload.phase import Phase, Turn
 from dlload.protocols.base import Outcome, Protocol
+from dlload.records import record_of
 from dlload.reloading import Reloading
 
 RELOAD = "reload"
 """In place of a temperature: the model was removed and brought back before the request."""
 
 ABANDONED = "abandoned: its user was stopped before the answer came"
-_MAX_ERROR = 300
-"""Characters of an error text that are kept; some quote what was sent."""
 
 
 class Sender:
@@ -92,31 +91,15 @@ class Sender:
     def _record(
         self, phase: Phase, turn: Turn, exchange: Exchange, outcome: Outcome, bytes_sent: int, reload_s: float | None
     ) -> Record:
-        """Times become seconds since the phase began, to the microsecond."""
-        started = phase.started
-        slot = turn.slot
-        first_byte = exchange.first_byte
-        return Record(
+        return record_of(
             phase=phase.name,
-            index=slot.index,
-            due_s=round(turn.due - started, 6),
-            sent_s=round(exchange.sent - started, 6),
-            first_byte_s=None if first_byte is None else round(first_byte - started, 6),
-            done_s=round(exchange.done - started, 6),
-            status=exchange.status,
-            error=(exchange.error or outcome.error)[:_MAX_ERROR],
-            model=slot.model,
-            image=slot.images[0],
+            started=phase.started,
+            slot=turn.slot,
+            due=turn.due,
+            exchange=exchange,
+            outcome=outcome,
             bytes_sent=bytes_sent,
-            images=len(slot.images),
-            worker=outcome.worker,
-            cache=outcome.cache,
-            batch_size=outcome.batch_size,
-            server_s=outcome.server_s,
-            stages=outcome.stages,
-            reused=exchange.reused,
             share=self._share,
-            reload_s=None if reload_s is None else round(reload_s, 6),
+            reload_s=reload_s,
             reload_counts=reload_s is not None and self._reloading is not None and self._reloading.counts,
-            answer=outcome.answer,
         )

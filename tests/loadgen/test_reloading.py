@@ -10,7 +10,7 @@ from dlload.discovery.base import Registration, Style, Target
 from dlload.errors import OptionError, TargetError
 from dlload.options import StreamOptions
 from dlload.protocol_options import ProtocolOptions
-from dlload.reloading import Reloader, Step, cold_method, create_reloader, kserve_steps, torchserve_steps
+from dlload.reloading import Reloader, Step, cold_method, create_reloading, kserve_steps, torchserve_steps
 from dlload.request_writer import RequestWriter
 
 from tests.loadgen.conftest import FakeServer
@@ -51,9 +51,9 @@ def test_cold_is_by_cache_for_dlserve_and_by_reloading_where_that_can_be_done(
 ) -> None:
     wanted, found = options("http://h:1", asking, **more), target("http://h:1", **of)
     assert cold_method(wanted, found) == method
-    assert (create_reloader(wanted, found, ["alpha"]) is None) == (method == "cache")
+    assert (create_reloading(wanted, found, ["alpha"]) is None) == (method == "cache")
     only_warm = options("http://h:1", asking, phases=("warm",), **more)
-    assert create_reloader(only_warm, found, ["alpha"]) is None
+    assert create_reloading(only_warm, found, ["alpha"]) is None
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,13 @@ def test_cold_is_by_cache_for_dlserve_and_by_reloading_where_that_can_be_done(
 )
 def test_a_reload_that_cannot_be_done_says_what_is_missing(of: dict[str, Any], more: dict[str, Any], says: str) -> None:
     with pytest.raises(OptionError, match=f"--cold reload.*{says}"):
-        create_reloader(options("http://h:1", {"cold": "reload"}, **more), target("http://h:1", **of), ["alpha"])
+        create_reloading(options("http://h:1", {"cold": "reload"}, **more), target("http://h:1", **of), ["alpha"])
 
 
 def reload_once(wanted: StreamOptions, found: Target) -> str:
-    reloader = create_reloader(wanted, found, ["alpha"])
-    assert reloader is not None
+    reloading = create_reloading(wanted, found, ["alpha"])
+    assert reloading is not None
+    reloader = reloading.reloader
     try:
         with reloader.exclusive("alpha"):
             done = reloader.reload("alpha")
@@ -139,8 +140,9 @@ def test_a_server_that_refuses_is_told_before_the_clock_starts(path: str, answer
             return answer if asked.path.endswith(path) else good(asked)
 
         server.answer = react  # type: ignore[method-assign]
-        reloader = create_reloader(options(server.url), target(server.url, "kserve"), ["alpha"])
-        assert reloader is not None
+        reloading = create_reloading(options(server.url), target(server.url, "kserve"), ["alpha"])
+        assert reloading is not None
+        reloader = reloading.reloader
         with pytest.raises(TargetError, match=f"reloading alpha: {says}.*--phases warm"):
             reloader.rehearse(["alpha"])
         reloader.close()
@@ -224,4 +226,4 @@ def test_a_user_that_is_stopped_leaves_no_server_without_its_service() -> None:
 
 def test_a_creation_body_is_checked() -> None:
     with pytest.raises(OptionError, match="--create-body: no JSON"):
-        create_reloader(options("http://h:1", {"create_body": b"{"}), target("http://h:1"), ["alpha"])
+        create_reloading(options("http://h:1", {"create_body": b"{"}), target("http://h:1"), ["alpha"])

@@ -4,8 +4,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dlload.connection import Connection
 from dlload.errors import TargetError
+from dlload.exchange import SocketConnection
 from dlload.protocols.answer import quoted
 from dlload.request_writer import RequestWriter
 
@@ -13,12 +13,15 @@ _Shape = TypeVar("_Shape")
 
 
 class Asker:
-    """Of one server. Closes its connection after each answer: some servers are asked hours apart."""
+    """Of one server. Closes its connection after each answer: some servers are asked hours apart.
+
+    On the standard library's sockets: `dlload mlperf` has no gevent, and under Locust they are gevent's.
+    """
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
         self.url = url
         self._writer = RequestWriter(url, api_key)
-        self._connection = Connection(url, timeout_s)
+        self._connection = SocketConnection(url, timeout_s)
 
     def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """HTTP status and body. Raises TargetError where no answer comes."""

@@ -100,7 +100,9 @@ def judge_phase(records: Sequence[Record], expected: Expected, total: Summary, s
             )
         )
     temperature_reasons, warnings = _judge_temperature(records, expected)
-    if (found := drift([(record.due_s, record.latency_s) for record in records if record.ok])) is not None:
+    good = [(record.due_s, record.latency_s) for record in records if record.ok]
+    at_once = len({due_s for due_s, _ in good}) == 1  # all wait from the start: that is no drift
+    if not at_once and (found := drift(good)) is not None:
         unstable = found.reason(expected.phase)
         if expected.is_scheduled:
             reasons.append(unstable)

@@ -26,6 +26,7 @@ from dlclient.results import (
     write_run,
 )
 from dlclient.statistics import summarize, temperatures
+from dlclient.timeline import SAMPLES_FILE, ClientSample, GpuSample, Note, Sample, ServerSample, encode_line
 
 ENVIRONMENT = Environment(
     host="bench-1",
@@ -80,6 +81,9 @@ class StreamResult:
     interrupted: bool = False
     info: dict[str, object] = field(default_factory=lambda: dict(INFO))
     batch_size: int = 1
+    started: dict[str, float] = field(default_factory=dict)
+    """When each phase began, on the clock of the samples."""
+    samples: Sequence[Sample | Note] = ()
 
     def run(self) -> Run:
         """run.json of it: summaries computed as the load tester computes them."""
@@ -95,6 +99,7 @@ class StreamResult:
                     temperatures=temperatures(records),
                     total=total,
                     services=services,
+                    started_s=self.started.get(name),
                 )
             )
         return Run(
@@ -143,6 +148,8 @@ class StreamResult:
         )  # fmt: skip
         slots = [Slot(index, record.model, (record.image,)) for index, record in enumerate(records[: plan.requests])]
         _write_lines(folder / PLAN_FILE, [header, *slots])
+        if self.samples:
+            (folder / SAMPLES_FILE).write_bytes(b"".join(encode_line(line) for line in self.samples))
         return folder
 
 
@@ -204,6 +211,22 @@ def drawn(
         )
         now += records[-1].latency_s
     return records
+
+
+def client_sample(t_s: float, *, source: str = "pid-1", cpu_cores: float = 0.5) -> Sample:
+    """One second of a load generator."""
+    client = ClientSample(
+        cpu_cores=cpu_cores, resident_bytes=1, loop_delay_p50_s=0.0, loop_delay_p99_s=0.002, loop_delay_max_s=0.01,
+        switches_voluntary=1, switches_involuntary=1, clock_offset_s=0.0, system_busy=None, system_steal=None,
+    )  # fmt: skip
+    return Sample(t_s=t_s, interval_s=1.0, source=source, client=client)
+
+
+def server_sample(t_s: float, *, gpus: Sequence[float] = (), **more: Any) -> Sample:
+    """One second of a server; `gpus`: their utilizations."""
+    found = {str(number): GpuSample(utilization=share, power_w=200.0) for number, share in enumerate(gpus)}
+    server = ServerSample(scrape_s=0.01, gpus=found, **more)
+    return Sample(t_s=t_s, interval_s=1.0, source="http://server/metrics", server=server)
 
 
 def _write_lines(path: Path, lines: Sequence[msgspec.Struct]) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ from dlclient.errors import ResultError
 from dlclient.limits import Limits, kept_limits
 from dlclient.results import Phase, Reason, Record, Run, Summary, read_records, read_run
 from dlclient.statistics import forward_alone_s
+from dlclient.timeline import Note, Sample, read_samples
 from numpy.typing import NDArray
 
 from dlreport.errors import NotAResultError
@@ -27,9 +28,20 @@ class PhaseView:
     phase: Phase
     good_due_s: NDArray[np.float64]
     good_latency_s: NDArray[np.float64]
+    good_done_s: NDArray[np.float64]
+    good_images: NDArray[np.float64]
+    """How many images each good answer is about."""
     failed_due_s: NDArray[np.float64]
     forward_alone_s: Mapping[str, tuple[float, int]]
     """By service: mean forward of single images in a batch of their own, and how many those were."""
+
+    ended_s: float
+    """When its last request ended."""
+
+    @property
+    def started_s(self) -> float | None:
+        """When it began, on the clock of the samples; None where the run does not tell."""
+        return self.phase.started_s
 
     @property
     def name(self) -> str:
@@ -70,6 +82,10 @@ class StreamView:
     """What is odd about the folder itself, found while it was read."""
     limits: Limits | None = None
     """What the machine can move; None where the run was given no such file."""
+    samples: tuple[Sample, ...] = ()
+    """What else happened meanwhile; empty for a run of an earlier version."""
+    notes: tuple[Note, ...] = ()
+    """About the sampling itself."""
 
     @property
     def baseline(self) -> PhaseView | None:
@@ -97,15 +113,16 @@ def load_stream(folder: Path) -> StreamView:
     """Read a stream result folder. Raises NotAResultError naming the file, the place in it and what to do."""
     try:
         run, records, limits = read_run(folder), read_records(folder), kept_limits(folder)
+        samples, notes = read_samples(folder)
     except ResultError as exc:
         raise NotAResultError(str(exc)) from exc
-    for place, part in (("run.json", (run.plan, run.phases)), ("requests.jsonl", records)):
+    for place, part in (("run.json", (run.plan, run.phases)), ("requests.jsonl", records), ("samples.jsonl", samples)):
         absurd = next((number for number in _numbers(msgspec.to_builtins(part)) if abs(number) > _MOST), None)
         if absurd is not None:
             raise NotAResultError(
                 f"{folder / place} holds {absurd:g}, which nothing measures; restore the file or run the stream again"
             )
-    return view_of(run, records, limits)
+    return replace(view_of(run, records, limits), samples=tuple(samples), notes=tuple(notes))
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -142,8 +159,11 @@ def _phase_view(phase: Phase, records: Sequence[Record]) -> PhaseView:
         phase=phase,
         good_due_s=np.array([record.due_s for record in good], dtype=np.float64),
         good_latency_s=np.array([record.latency_s for record in good], dtype=np.float64),
+        good_done_s=np.array([record.done_s for record in good], dtype=np.float64),
+        good_images=np.array([record.images for record in good], dtype=np.float64),
         failed_due_s=np.array([record.due_s for record in records if not record.ok], dtype=np.float64),
         forward_alone_s=forward_alone_s(records),
+        ended_s=max((record.done_s for record in records), default=0.0),
     )
 
 

@@ -1,7 +1,7 @@
 """What the samples of a run say against its figures. Pure: samples and phases in, typed reasons and warnings out."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,8 +16,8 @@ LOOP_DELAY_LIMIT_S = 0.010
 """For the p99 of a waking: 1 ms is epoll's resolution, and reading a large answer may take a few."""
 CLOCK_JUMP_S = 0.05
 IN_A_ROW = 3
-"""Intervals that must be above a limit on average: one alone is a pause (a garbage collection, a log line), three are load.
-A phase shorter than that is judged by what it has."""
+"""Intervals that must be above a limit, the CPU on average, the delay each: one alone is a pause (a garbage collection,
+another program), which the send lag tells better; three are load. A shorter phase is judged by what it has."""
 _START_TOLERANCE_S = 1.0
 """process_start_time_seconds is computed from the kernel's ticks and the boot time, which may move by parts of a second."""
 
@@ -42,11 +42,12 @@ def judge_samples(samples: Sequence[Sample], spans: Sequence[Span]) -> Judgement
 
 
 def generator_busy(samples: Sequence[Sample], spans: Sequence[Span]) -> list[Reason]:
-    """A process of the load generator used more than 90 % of a core over 3 consecutive intervals of a phase."""
+    """A process of the load generator used more than 90 % of a core on average over 3 consecutive intervals of a phase."""
     reasons: list[Reason] = []
     for span in spans:
-        worst = _worst(samples, span, lambda client: client.cpu_cores)
-        if worst is not None and worst > CPU_LIMIT_CORES:
+        windows = _windows(samples, span, lambda client: client.cpu_cores)
+        worst = max(map(_mean, windows), default=0.0)
+        if worst > CPU_LIMIT_CORES:
             reasons.append(
                 Reason(
                     "generator-cpu",
@@ -59,11 +60,12 @@ def generator_busy(samples: Sequence[Sample], spans: Sequence[Span]) -> list[Rea
 
 
 def loop_late(samples: Sequence[Sample], spans: Sequence[Span]) -> list[Reason]:
-    """The event loop woke later than its limit (p99 of its wakings, mean of 3 consecutive intervals of a phase)."""
+    """The event loop woke later than its limit (p99 of its wakings) in each of 3 consecutive intervals of a phase."""
     reasons: list[Reason] = []
     for span in spans:
-        worst = _worst(samples, span, lambda client: client.loop_delay_p99_s)
-        if worst is not None and worst > LOOP_DELAY_LIMIT_S:
+        windows = _windows(samples, span, lambda client: client.loop_delay_p99_s)
+        worst = max((min(delay_s for delay_s, _ in window) for window in windows), default=0.0)
+        if worst > LOOP_DELAY_LIMIT_S:
             reasons.append(
                 Reason(
                     "event-loop-delay",
@@ -128,9 +130,10 @@ def _during(began: float, ended: float, spans: Iterable[Span]) -> bool:
     return any(began < span.ended and span.started < ended for span in spans)
 
 
-def _worst(samples: Sequence[Sample], span: Span, value_of: Callable[[ClientSample], float | None]) -> float | None:
-    """The highest mean of IN_A_ROW consecutive intervals of any one process; None where nothing was seen."""
-    means: list[float] = []
+def _windows(
+    samples: Sequence[Sample], span: Span, value_of: Callable[[ClientSample], float | None]
+) -> Iterator[Sequence[tuple[float, float]]]:
+    """Every IN_A_ROW consecutive intervals of a process within the phase (or all, where there are fewer): value, length."""
     for own in _by_source(samples).values():
         inside = [
             (value, sample.interval_s)
@@ -138,9 +141,12 @@ def _worst(samples: Sequence[Sample], span: Span, value_of: Callable[[ClientSamp
             if sample.client is not None and span.holds(sample) and (value := value_of(sample.client)) is not None
         ]
         width = min(IN_A_ROW, len(inside))
-        windows = (inside[start : start + width] for start in range(len(inside) - width + 1)) if width else ()
-        means.extend(sum(v * s for v, s in window) / max(sum(s for _, s in window), 1e-9) for window in windows)
-    return max(means, default=None)
+        if width:
+            yield from (inside[start : start + width] for start in range(len(inside) - width + 1))
+
+
+def _mean(window: Sequence[tuple[float, float]]) -> float:
+    return sum(value * length_s for value, length_s in window) / max(sum(length_s for _, length_s in window), 1e-9)
 
 
 def _by_source(samples: Iterable[Sample]) -> Mapping[str, list[Sample]]:

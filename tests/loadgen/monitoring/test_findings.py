@@ -90,7 +90,7 @@ def test_a_late_event_loop_is_a_warning() -> None:
     judgement = judge_samples(samples, [WARM])
     assert judgement.verdict == "valid"
     assert len(judgement.warnings) == 1
-    assert loop_late(client(delay=(0.001, 0.020, 0.001)), [WARM]) == []
+    assert loop_late(client(delay=(0.001, 0.430, 0.001)), [WARM]) == []
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from pathlib import Path
 from dlreport.stream.pictures.distributions import draw_distributions
 from dlreport.stream.pictures.models import draw_models
 from dlreport.stream.pictures.stages import draw_stages
+from dlreport.stream.pictures.through import draw_through
 from dlreport.stream.pictures.timeline import draw_timeline
 from dlreport.stream.view import StreamView
 from dlreport.style import Frame, Picture, house_style
 
 _Draw = Callable[[StreamView, Frame, Path], list[Picture]]
-_PICTURES: tuple[_Draw, ...] = (draw_models, draw_distributions, draw_stages, draw_timeline)
+_PICTURES: tuple[_Draw, ...] = (draw_models, draw_distributions, draw_stages, draw_timeline, draw_through)
 
 
 def draw_all(view: StreamView, frame: Frame, folder: Path) -> dict[str, list[Picture]]:

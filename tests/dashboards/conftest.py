@@ -224,7 +224,9 @@ def client_sample(t_s: float, *, source: str = "pid-1", cpu_cores: float = 0.5) 
 
 def server_sample(t_s: float, *, gpus: Sequence[float] = (), **more: Any) -> Sample:
     """One second of a server; `gpus`: their utilizations."""
-    found = {str(number): GpuSample(utilization=share, power_w=200.0) for number, share in enumerate(gpus)}
+    found = {
+        str(number): GpuSample(utilization=share, memory_bytes=2e9, power_w=200.0) for number, share in enumerate(gpus)
+    }
     server = ServerSample(scrape_s=0.01, gpus=found, **more)
     return Sample(t_s=t_s, interval_s=1.0, source="http://server/metrics", server=server)
 

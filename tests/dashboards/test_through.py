@@ -72,6 +72,7 @@ def test_each_panel_has_its_unit_and_figures(folder: Path) -> None:
         "CPU": "cores",
         "event loop of the load generator": "ms late, p99",
         "GPU utilization": "%",
+        "GPU memory in use": "GB",
         "GPU power": "W",
     }
     (gpu,) = made["GPU utilization"].series
@@ -81,7 +82,7 @@ def test_each_panel_has_its_unit_and_figures(folder: Path) -> None:
     assert np.nanmin(gpu.low) == pytest.approx(20)
     assert np.nanmax(gpu.high) == pytest.approx(60)
     generator, front = made["CPU"].series
-    assert generator.label == "load generator (busiest of 2 processes)"
+    assert generator.label == "load generator, highest of 2 processes"
     assert np.nanmedian(generator.values) == pytest.approx(0.75)
     assert front.label == "server's front end"
     assert np.nanmax(made["GPU power"].series[0].values) == pytest.approx(400)

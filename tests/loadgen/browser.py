@@ -1,6 +1,7 @@
 """A headless Chromium that tests talk to: DevTools' protocol over a pair of pipes, messages that end in a zero byte."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -12,6 +13,15 @@ from typing import Any, Self
 import pytest
 
 DEADLINE_S = 60.0
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose ends have numbers that the shell below does not need for others."""
+    ends = os.pipe()
+    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in ends)
+    for end in ends:
+        os.close(end)
+    return read, write
 
 
 class Browser:
@@ -32,8 +42,8 @@ class Browser:
         self._session = ""
 
     def __enter__(self) -> Self:
-        theirs_in, self._to = os.pipe()
-        self._from, theirs_out = os.pipe()
+        theirs_in, self._to = _pipe()
+        self._from, theirs_out = _pipe()
         # Chromium reads from 3 and writes to 4; a shell puts the pipes there.
         wanted = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out} {theirs_in}<&- {theirs_out}>&-'
         self._process = subprocess.Popen(

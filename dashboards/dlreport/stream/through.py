@@ -79,6 +79,7 @@ def panels(view: StreamView) -> tuple[Panel, ...]:
         ),
         Panel("event loop of the load generator", "ms late, p99", client("", _milliseconds_late)),
         Panel("GPU utilization", "%", _spread("mean and range of the GPUs", server("", _percent_gpu))),
+        Panel("GPU memory in use", "GB", server("", _gigabytes)),
         Panel("GPU power", "W", server("", lambda one: _sum([gpu.power_w for gpu in one.gpus.values()]))),
     )
     kept = tuple(panel for panel in made if any(series.values.size > 1 for series in panel.series))
@@ -100,7 +101,7 @@ def _throughput(shown: Sequence[Stretch], end_s: float) -> tuple[Series, ...]:
 def _client(
     samples: Sequence[Sample], zero: float
 ) -> Callable[[str, Callable[[ClientSample], float | None]], tuple[Series, ...]]:
-    """Of several processes the busiest: the line is the highest at each moment of the first one's samples."""
+    """Of several processes the highest value at each moment of the first one's samples."""
 
     def series(label: str, value_of: Callable[[ClientSample], float | None]) -> tuple[Series, ...]:
         lines: dict[str, list[tuple[float, float]]] = {}
@@ -113,7 +114,7 @@ def _client(
         highest = first[:, 1]
         for other in others:
             highest = np.maximum(highest, np.interp(first[:, 0], other[:, 0], other[:, 1]))
-        text = f"{label} (busiest of {len(lines)} processes)" if others else label
+        text = f"{label}, highest of {len(lines)} processes".lstrip(", ") if others else label
         return (_unbroken(Series(text, first[:, 0], highest)),)
 
     return series
@@ -189,6 +190,10 @@ def _percent_busy(server: ServerSample) -> list[float]:
 
 def _percent_gpu(server: ServerSample) -> list[float]:
     return [100 * gpu.utilization for gpu in server.gpus.values() if gpu.utilization is not None]
+
+
+def _gigabytes(server: ServerSample) -> list[float]:
+    return [size / 1e9 for size in _sum([gpu.memory_bytes for gpu in server.gpus.values()])]
 
 
 def _milliseconds_late(client: ClientSample) -> float | None:

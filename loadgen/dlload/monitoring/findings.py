@@ -17,7 +17,7 @@ LOOP_DELAY_LIMIT_S = 0.010
 CLOCK_JUMP_S = 0.05
 IN_A_ROW = 3
 """Intervals that must be above a limit, the CPU on average, the delay each: one alone is a pause (a garbage collection,
-another program), which the send lag tells better; three are load. A shorter phase is judged by what it has."""
+another program), which the send lag tells better; three are load. The CPU of a shorter phase is judged by what it has."""
 _START_TOLERANCE_S = 1.0
 """process_start_time_seconds is computed from the kernel's ticks and the boot time, which may move by parts of a second."""
 
@@ -64,7 +64,9 @@ def loop_late(samples: Sequence[Sample], spans: Sequence[Span]) -> list[Reason]:
     reasons: list[Reason] = []
     for span in spans:
         windows = _windows(samples, span, lambda client: client.loop_delay_p99_s)
-        worst = max((min(delay_s for delay_s, _ in window) for window in windows), default=0.0)
+        worst = max(
+            (min(delay_s for delay_s, _ in window) for window in windows if len(window) == IN_A_ROW), default=0.0
+        )
         if worst > LOOP_DELAY_LIMIT_S:
             reasons.append(
                 Reason(

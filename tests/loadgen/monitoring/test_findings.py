@@ -91,6 +91,7 @@ def test_a_late_event_loop_is_a_warning() -> None:
     assert judgement.verdict == "valid"
     assert len(judgement.warnings) == 1
     assert loop_late(client(delay=(0.001, 0.430, 0.001)), [WARM]) == []
+    assert loop_late(client(delay=(0.430,)), [WARM]) == [], "one interval alone may be a pause"
 
 
 @pytest.mark.parametrize(

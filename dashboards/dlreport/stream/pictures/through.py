@@ -78,7 +78,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
         top = series.values if series.high is None else series.high
         highest = max(highest, float(np.nanmax(top)) if top.size else 0.0)
     axes.set_ylim(0, max(highest * 1.12, 1e-9) if panel.unit != "%" else 105)
-    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(round(value, 9))))
     axes.yaxis.grid(visible=True)
     axes.set_title(f"{panel.title}, {panel.unit}", loc="left", fontsize=9, color=INK, pad=3)

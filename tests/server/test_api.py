@@ -174,6 +174,15 @@ def test_info_and_services_describe_what_is_served(target: Target) -> None:
     assert (body["width"], body["height"], body["mltype"], body["type"]) == (224, 224, "classification", "supervised")
 
 
+def test_metrics_can_be_asked_for_by_name(target: Target) -> None:
+    names = ["dlserve_worker_in_flight", "process_start_time_seconds", "dlserve_stage_seconds_count"]
+    text = target.client.get("/metrics", params={"name[]": names}).text
+    found = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    assert {"dlserve_worker_in_flight", "process_start_time_seconds"} <= found <= set(names)
+    everything = target.client.get("/metrics").text
+    assert all(line in everything for line in text.splitlines() if line.startswith("# HELP"))
+
+
 def test_health_readiness_metrics_and_docs_answer(target: Target) -> None:
     for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"):
         assert target.client.get(path).status_code == 200, path

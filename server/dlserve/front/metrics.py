@@ -89,7 +89,7 @@ class Metrics(Collector):
         self._rejected: dict[str, int] = defaultdict(int)
         self._exposition = CollectorRegistry()
         self._exposition.register(self)
-        ProcessCollector(registry=self._exposition)
+        self._process = ProcessCollector(registry=self._exposition)
 
     # ---- counting
 
@@ -131,9 +131,31 @@ class Metrics(Collector):
 
     # ---- exposing
 
-    def expose(self) -> bytes:
-        """The metrics in Prometheus's text format."""
-        return generate_latest(self._exposition)
+    def expose(self, names: frozenset[str] = frozenset()) -> bytes:
+        """The metrics in Prometheus's text format; of `names`, if there are any, the samples of these names alone.
+
+        With many services most of the work is in the histograms of the stages: whoever scrapes often leaves them out.
+        """
+        if not names:
+            return generate_latest(self._exposition)
+        chosen = CollectorRegistry()
+        chosen.register(_Chosen(self, names))
+        return generate_latest(chosen)
+
+    def choose(self, names: frozenset[str]) -> Iterator[Metric]:
+        """Families with samples of these names, and no others in them."""
+        families = (
+            *self._collect_calls(names),
+            *self._collect_cache(),
+            *self._collect_workers(),
+            *self._collect_gpus(),
+            *self._collect_deepdetect(),
+            *self._process.collect(),
+        )
+        for family in families:
+            family.samples = [sample for sample in family.samples if sample.name in names]
+            if family.samples:
+                yield family
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known before the first scrape."""
@@ -147,7 +169,12 @@ class Metrics(Collector):
         yield from self._collect_gpus()
         yield from self._collect_deepdetect()
 
-    def _collect_calls(self) -> Iterator[Metric]:
+    def _collect_calls(self, names: frozenset[str] = frozenset()) -> Iterator[Metric]:
+        """`names`: histograms of which none is among them stay empty; without any, all are filled."""
+        wants_call, wants_stages = (
+            not names or any(name.startswith(start) for name in names)
+            for start in ("dlserve_request_seconds", "dlserve_stage_seconds")
+        )
         codes = _counter("dlserve_requests", "Predict calls answered, by HTTP status", "service", "code")
         images = _counter("dlserve_images", "Images classified", "service")
         call = HistogramMetricFamily(
@@ -164,9 +191,10 @@ class Metrics(Collector):
             for code, count in served.codes.items():
                 codes.add_metric([name, str(code)], count)
             images.add_metric([name], served.images)
-            call.add_metric([name], served.call_s.cumulative(), served.call_s.total)
+            if wants_call:
+                call.add_metric([name], served.call_s.cumulative(), served.call_s.total)
             batch.add_metric([name], served.batch_size.cumulative(), served.batch_size.total)
-            for key, histogram in served.stages.items():
+            for key, histogram in served.stages.items() if wants_stages else ():
                 stage.add_metric([name, key], histogram.cumulative(), histogram.total)
             for temperature, count in served.cache.items():
                 cache.add_metric([name, temperature], count)
@@ -282,6 +310,22 @@ class Metrics(Collector):
             transform.add_metric(label, totals.transform_s)
             batch.add_metric(label, totals.images / count if count else 0)
         yield from (calls, failures, predict, transform, batch)
+
+
+class _Chosen(Collector):
+    """Some of the metrics, for one scrape."""
+
+    def __init__(self, metrics: Metrics, names: frozenset[str]) -> None:
+        self._metrics = metrics
+        self._names = names
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before the scrape."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Them."""
+        yield from self._metrics.choose(self._names)
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:

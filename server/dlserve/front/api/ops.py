@@ -1,8 +1,8 @@
 """For whoever runs the server: health, readiness, metrics, and the description of the API."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse
@@ -57,8 +57,10 @@ def router(pool: WorkerPool, metrics: Metrics) -> APIRouter:
         return reply({"status": {"code": code, "msg": message}, "head": pool.describe()}, code)
 
     @routes.get("/metrics", summary="Prometheus metrics")
-    async def prometheus() -> Response:
-        return Response(metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+    async def prometheus(
+        names: Annotated[list[str], Query(alias="name[]", description="Only samples of these names")] = [],  # noqa: B006
+    ) -> Response:
+        return Response(metrics.expose(frozenset(names)), media_type=CONTENT_TYPE_LATEST)
 
     @routes.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -108,11 +108,18 @@ def decode(data: Data, spec: InputSpec, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         raise broken(file.format) from exc
     if image is None or sorted(image.shape[:2]) != sorted((file.height, file.width)):
         raise broken(file.format)
+    return fit(np.asarray(image, np.uint8), spec)
+
+
+def fit(image: Pixels, spec: InputSpec) -> Pixels:
+    """What follows decoding: uint8 pixels of any size, in the network's channel order -> (height, width, channels) of it."""
     if image.shape[:2] != (spec.height, spec.width):
-        image = cv2.resize(image, (spec.width, spec.height), interpolation=_INTERPOLATIONS[spec.interp])
+        image = np.asarray(
+            cv2.resize(image, (spec.width, spec.height), interpolation=_INTERPOLATIONS[spec.interp]), np.uint8
+        )
     if spec.histogram_equalization:
-        image = _equalize(np.asarray(image, np.uint8), spec)
-    return np.asarray(image, np.uint8).reshape(spec.height, spec.width, spec.channels)
+        image = _equalize(image, spec)
+    return image.reshape(spec.height, spec.width, spec.channels)
 
 
 def normalize(image: Pixels, spec: InputSpec) -> Planes:

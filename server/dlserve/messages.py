@@ -19,8 +19,12 @@ MAX_META_BYTES = 64 << 20
 TEMPERATURES: tuple[Temperature, ...] = get_args(Temperature)
 """From the warmest to the coldest."""
 
-ItemKind = Literal["bytes", "base64", "path"]
-"""How a worker gets at an input: as sent, after base64 decoding, or by reading a path (a file or a whole directory)."""
+ItemKind = Literal["bytes", "base64", "path", "pixels", "planes"]
+"""How a worker gets at an input: an image file as sent (bytes), after base64 decoding, or by reading a path (a file or a
+whole directory); or what is decoded already (pixels: uint8 HWC, to be resized and normalized; planes: float32 CHW, done)."""
+
+AS_SENT: frozenset[ItemKind] = frozenset({"bytes", "pixels", "planes"})
+"""Kinds whose bytes are what the client meant: a model that decodes nothing is handed them as they came."""
 
 Tier = Literal["device", "host"]
 """Where a budget holds: the device's memory; pinned memory of this machine."""
@@ -39,11 +43,15 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One input of a job. `size`: its bytes in the frame's body. `uri`: what the answer calls it."""
+    """One input of a job. `size`: its bytes in the frame's body. `uri`: what the answer calls it.
+
+    `shape`: of pixels (height, width, channels), in the network's channel order; of the others none.
+    """
 
     kind: ItemKind
     size: int
     uri: str
+    shape: tuple[int, ...] = ()
 
 
 # ---- front end -> worker
@@ -98,6 +106,8 @@ class Job(Message, frozen=True):
     sent: float
     lone: bool = False
     """Nothing else was under way in the whole server: whoever waits may keep its processor awake for a moment."""
+    whole: bool = False
+    """Answer with `Reply.rows` too: every class's probability, in the order of the classes."""
 
 
 class Cancel(Message, frozen=True):
@@ -215,6 +225,8 @@ class Reply(Message, frozen=True):
     batch_size: int
     """Images in the forward that computed it (the largest, where the batch was split)."""
     stages: Stages
+    rows: bytes = b""
+    """Where the job asked for it whole: float32 in this machine's order, a row of all classes per image."""
 
 
 class Failure(Message, frozen=True):

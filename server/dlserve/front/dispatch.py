@@ -50,7 +50,7 @@ class PredictCall:
     left: Callable[[], Awaitable[None]]
     """Awaits the client's leaving; only asked for calls that take long."""
     items: tuple[Item, ...] = ()
-    body: Sequence[bytes] = ()
+    body: Sequence[bytes | memoryview] = ()
     input: InputSpec | None = None
     """None: the service's own."""
     output: Output = Output()
@@ -199,7 +199,16 @@ class Dispatcher:
         sent = perf_counter()
         lone = not self._flights
         job = Job(
-            number, service.number, call.items, call.input, execution.cache, output.best, output.threshold, sent, lone
+            number,
+            service.number,
+            call.items,
+            call.input,
+            execution.cache,
+            output.best,
+            output.threshold,
+            sent,
+            lone,
+            output.whole,
         )
         answer_to_come = link.ask(job, number, call.body)
         flight = _Flight(call, link, number, sent)

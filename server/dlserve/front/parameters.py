@@ -72,10 +72,14 @@ _MLLIB_REFUSED = {
 
 
 class Output(msgspec.Struct, frozen=True):
-    """Which classes an answer holds: the `best` most probable (-1: all) that reach `threshold`."""
+    """Which classes an answer holds: the `best` most probable (-1: all) that reach `threshold`.
+
+    `whole`: every class's probability in the order of the classes, beside them.
+    """
 
     best: int = DEFAULT_BEST
     threshold: float = 0.0
+    whole: bool = False
 
 
 class Execution(msgspec.Struct, frozen=True):

@@ -104,7 +104,7 @@ class DecodePool:
             if work.planes is None:
                 work.raw[place] = data
             else:
-                self._decode_into(work.planes[place], data, source.uri, task)
+                self._decode_into(work.planes[place], source, data, task)
         except Exception as exc:  # noqa: BLE001  the edge of a job: whatever it is, it is answered
             self._fail(task, exc)
             return
@@ -117,16 +117,33 @@ class DecodePool:
         task.decode_s = perf_counter() - work.began
         self._on_ready(task)
 
-    def _decode_into(self, out: NDArray[np.float32], data: bytes | memoryview, uri: str, task: Task) -> None:
-        try:
-            image = images.decode(data, task.spec, self._max_pixels)
-        except ImageError as exc:
-            raise InputError(named(uri, exc)) from exc
+    def _decode_into(
+        self, out: NDArray[np.float32], source: Source, data: bytes | memoryview, task: Task
+    ) -> None:
+        if source.kind == "planes":
+            _copy_planes(out, data, source.uri)
+            return
+        if source.kind == "pixels":
+            image = images.fit(np.frombuffer(data, np.uint8).reshape(source.shape), task.spec)
+        else:
+            try:
+                image = images.decode(data, task.spec, self._max_pixels)
+            except ImageError as exc:
+                raise InputError(named(source.uri, exc)) from exc
         images.normalize_into(image, task.spec, out)
 
     def _fail(self, task: Task, exc: Exception) -> None:
         if not task.answered:  # else its connection is lost or it is cancelled: nobody wants to know
             self._on_failed(task, exc)
+
+
+def _copy_planes(out: NDArray[np.float32], data: bytes | memoryview, uri: str) -> None:
+    """What the client has preprocessed itself. Raises InputError where the network could only answer nonsense to it."""
+    if len(data) != out.nbytes:
+        raise InputError(named(uri, f"{len(data)} bytes of float32 planes, where {out.shape} takes {out.nbytes}"))
+    out[...] = np.frombuffer(data, "<f4").reshape(out.shape)
+    if not np.isfinite(out).all():
+        raise InputError(named(uri, "the tensor holds NaN or infinity: every value must be a finite float32"))
 
 
 def _check_size(count: int, spec: InputSpec) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
 
-from dlserve.messages import Item, ItemKind
+from dlserve.messages import AS_SENT, Item, ItemKind
 from dlserve.worker import files as page_files
 from dlserve.worker.failures import InputError
 
@@ -25,6 +25,7 @@ class Source:
     kind: ItemKind
     data: memoryview
     path: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,14 @@ class InputReader:
                 expanded = expanded or found is None
                 images += [found] if found else self._directory(item.uri, data)
             else:
-                images.append(Source(item.uri, item.kind, data))
+                images.append(Source(item.uri, item.kind, data, shape=item.shape))
             if len(images) > self._max_images:
                 raise InputError(f"more than {self._max_images} images in one call: send fewer, or raise --max-images")
         return Sources(tuple(images), expanded)
 
     def read(self, source: Source) -> bytes | memoryview:
         """An image's bytes. Raises InputError naming it."""
-        if source.kind == "bytes":
+        if source.kind in AS_SENT:
             return source.data
         if source.kind == "path":
             return self._read_file(source.uri, source.path)

@@ -18,6 +18,7 @@ import msgspec
 from dlmodels.engines.base import Model
 
 from dlserve.messages import (
+    AS_SENT,
     Cancel,
     Define,
     Described,
@@ -173,7 +174,7 @@ class Loop:
             service.forward_s > _INLINE_FORWARD_S
             or task.alone
             or len(items) > 1
-            or items[0].kind != "bytes"
+            or items[0].kind not in AS_SENT
             or service.model is None
             or service.model.decodes
             or service.number not in self._cache
@@ -225,7 +226,7 @@ class Loop:
             self._answers.fail(
                 task, RequestError(f"{problem}; host (pinned memory) needs a GPU and --host-cache-mb above 0")
             )
-        elif model.decodes or any(item.kind != "bytes" for item in job.items):
+        elif model.decodes or any(item.kind not in AS_SENT for item in job.items):
             self._decoders.submit(task, model.decodes)
         else:
             ends = list(itertools.accumulate(item.size for item in job.items))

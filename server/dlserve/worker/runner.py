@@ -91,7 +91,8 @@ class Runner:
                 continue
             stages = _stages(task, demote_s, resident.load_s, began, ended)
             found = resident.found if task.alone else _colder(task.found, resident.found)
-            replies.append((task, Reply(job.id, predictions, task.uris, found, largest, stages)))
+            whole = rows.tobytes() if job.whole else b""
+            replies.append((task, Reply(job.id, predictions, task.uris, found, largest, stages, whole)))
         self._answers.reply(replies)
 
 

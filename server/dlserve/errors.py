@@ -31,7 +31,7 @@ class StartError(Exception):
 
 
 class ApiError(Exception):
-    """A request that gets an error answer in DeepDetect's shape; the message becomes its dd_msg."""
+    """A request that gets an error answer, in the shape of the API that it came by: see `front.asgi.error_body`."""
 
     status: ClassVar[int] = 500
     msg: ClassVar[str] = "InternalError"
@@ -39,13 +39,18 @@ class ApiError(Exception):
     prefix: ClassVar[str] = ""
     headers: ClassVar[dict[str, str]] = {}
 
+    @property
+    def text(self) -> str:
+        """What went wrong and what to do next, in a sentence."""
+        return self.prefix + str(self)
+
     def body(self) -> dict[str, object]:
         """The answer: ``{"status": {"code", "msg"[, "dd_code"][, "dd_msg"]}}``."""
         status: dict[str, object] = {"code": self.status, "msg": self.msg}
         if self.dd_code:
             status["dd_code"] = self.dd_code
-        if text := self.prefix + str(self):
-            status["dd_msg"] = text
+        if self.text:
+            status["dd_msg"] = self.text
         return {"status": status}
 
 

@@ -19,7 +19,9 @@ from dlserve import hardware, logs
 from dlserve.config import Config
 from dlserve.control import Event, line
 from dlserve.errors import StartError
-from dlserve.front.api import ops, services
+from dlserve.front.api import kserve, ops, services
+from dlserve.front.api.calls import Calls
+from dlserve.front.api.infer import Infer
 from dlserve.front.api.predict import Predict
 from dlserve.front.app import App, make_api
 from dlserve.front.asgi import Bodies
@@ -28,6 +30,7 @@ from dlserve.front.creation import Creator
 from dlserve.front.dispatch import Dispatcher
 from dlserve.front.fetch import Fetcher
 from dlserve.front.link import Link
+from dlserve.front.loading import Loader
 from dlserve.front.metrics import Metrics
 from dlserve.front.pool import PoolEvents, WorkerPool
 from dlserve.front.prefetching import Prefetcher
@@ -94,8 +97,11 @@ class FrontEnd:
         api = make_api(importlib.metadata.version("dlserve"))
         api.include_router(services.router(registry, self.pool, creator, bodies, self._facts()))
         api.include_router(ops.router(self.pool, metrics))
-        self._predict = Predict(config, bodies, registry, self.dispatcher, metrics, self.fetcher)
-        self.app = App(api, self._predict, config.api_key)
+        loader = Loader(config.models_dir, registry, self.pool, creator)
+        api.include_router(kserve.router(registry, self.pool, loader, bodies, config.limits))
+        self._calls = Calls(config.api_key, bodies, registry, self.dispatcher, metrics)
+        predict, infer = Predict(config, bodies, self.fetcher), Infer(config.limits, bodies)
+        self.app = App(api, self._calls, predict, infer, config.api_key)
 
     def _facts(self) -> dict[str, object]:
         """The settings that a measurement must name."""
@@ -136,7 +142,7 @@ class FrontEnd:
             asyncio.create_task(_obey(commands, server)),
         ]
         await server.serve(sockets=[http])
-        log.info("drained: %d predict calls accepted, %d answered", self._predict.accepted, self._predict.answered)
+        log.info("drained: %d predict calls accepted, %d answered", self._calls.accepted, self._calls.answered)
         self._report(Event("drained"))
         await self.pool.wait_empty()
         for task in background:

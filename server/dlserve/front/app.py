@@ -1,4 +1,4 @@
-"""The ASGI application: FastAPI for everything but the two predict routes, which it would only slow down."""
+"""The ASGI application: FastAPI for everything but the predict routes, which it would only slow down."""
 
 import logging
 from pathlib import Path
@@ -10,22 +10,26 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from dlserve.errors import ApiError, MethodError, NotFoundError, UnauthorizedError, UnexpectedError
-from dlserve.front.api import ops
+from dlserve.front.api import kserve, ops
+from dlserve.front.api.calls import Calls, Dialect
+from dlserve.front.api.infer import Infer, is_infer
 from dlserve.front.api.predict import PREFIX, Predict
 from dlserve.front.api.services import reply
-from dlserve.front.asgi import DisconnectedError, Receive, Scope, Send, answer_error, check_key
+from dlserve.front.asgi import DisconnectedError, Receive, Scope, Send, answer_error, check_key, error_body
 
 log = logging.getLogger(__name__)
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_OPEN_PATHS = frozenset({"/healthz", "/readyz", *kserve.HEALTH})
 """What may be asked without the API key."""
 
 
 class App:
-    """Routes POST /predict and /predict/{service} straight to `predict`, and all else to FastAPI."""
+    """Routes /predict, /predict/{service} and KServe's infer straight to `calls`, and all else to FastAPI."""
 
-    def __init__(self, api: FastAPI, predict: Predict, api_key: str) -> None:
+    def __init__(self, api: FastAPI, calls: Calls, predict: Predict, infer: Infer, api_key: str) -> None:
         self._api = api
+        self._calls = calls
         self._predict = predict
+        self._infer = infer
         self._key = api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,22 +37,29 @@ class App:
         if scope["type"] == "http":
             path: str = scope["path"]
             if path == "/predict" or path.startswith(PREFIX):
-                if scope["method"] == "POST":
-                    await self._predict(scope, receive, send)
-                else:
-                    await answer_error(send, MethodError(f"{scope['method']} {path[:80]}: predict is a POST"))
+                await self._call(self._predict, scope, receive, send)
+                return
+            if is_infer(path):
+                await self._call(self._infer, scope, receive, send)
                 return
             if self._key and path not in _OPEN_PATHS:
                 try:
                     check_key(dict(scope["headers"]), self._key)
                 except UnauthorizedError as exc:
-                    await answer_error(send, exc)
+                    await answer_error(send, path, exc)
                     return
         await self._api(scope, receive, send)
 
+    async def _call(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            await self._calls.answer(dialect, scope, receive, send)
+        else:
+            path: str = scope["path"]
+            await answer_error(send, path, MethodError(f"{scope['method']} {path[:80]}: this is a POST"))
+
 
 def make_api(version: str) -> FastAPI:
-    """FastAPI whose errors have DeepDetect's shape and whose description holds the predict routes too."""
+    """FastAPI whose errors have the shape of the path's API and whose description holds the predict routes too."""
     api = FastAPI(title="dlserve", version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
     api.openapi_version = "3.0.3"  # what the bundled Swagger UI can draw
     api.mount(ops.STATIC, StaticFiles(directory=Path(swagger_ui_bundle.swagger_ui_path)))
@@ -67,23 +78,23 @@ def make_api(version: str) -> FastAPI:
     return api
 
 
-def _reply(error: ApiError) -> Response:
-    response = reply(error.body(), error.status)
+def _reply(request: Request, error: ApiError) -> Response:
+    response = reply(error_body(request.url.path, error), error.status)
     response.headers.update(error.headers)
     return response
 
 
-async def _on_api_error(_request: Request, exc: Exception) -> Response:
+async def _on_api_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, ApiError)
-    return _reply(exc)
+    return _reply(request, exc)
 
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     what = f"{request.method} {request.url.path[:200]}"
     if exc.status_code == MethodError.status:
-        return _reply(MethodError(f"{what}: this path has other methods; see /docs"))
-    return _reply(NotFoundError(f"{what}: there is no such path; see /docs"))
+        return _reply(request, MethodError(f"{what}: this path has other methods; see /docs"))
+    return _reply(request, NotFoundError(f"{what}: there is no such path; see /docs"))
 
 
 async def _on_disconnect(_request: Request, _exc: Exception) -> Response:
@@ -92,4 +103,4 @@ async def _on_disconnect(_request: Request, _exc: Exception) -> Response:
 
 async def _on_defect(request: Request, exc: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path[:200], exc_info=exc)
-    return _reply(UnexpectedError(f"{type(exc).__name__}; the server's log has the details"))
+    return _reply(request, UnexpectedError(f"{type(exc).__name__}; the server's log has the details"))

@@ -24,6 +24,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 BODY_IDLE_S = 30.0
 """How long a client may pause within a body; what it has sent so far is held all the while."""
 JSON = b"application/json"
+KSERVE = "/v2"
+"""Where the Open Inference Protocol lives."""
 to_json = msgspec.json.Encoder().encode
 
 
@@ -152,20 +154,29 @@ async def left(receive: Receive) -> None:
         message = await receive()
 
 
-async def answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Send a whole JSON answer."""
+async def answer(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (), kind: bytes = JSON
+) -> None:
+    """Send a whole answer; `kind`: its Content-Type."""
     length = str(len(body)).encode()
     await send(
         {
             "type": "http.response.start",
             "status": status,
-            "headers": [(b"content-type", JSON), (b"content-length", length), *headers],
+            "headers": [(b"content-type", kind), (b"content-length", length), *headers],
         }
     )
     await send({"type": "http.response.body", "body": body})
 
 
-async def answer_error(send: Send, error: ApiError) -> None:
-    """Send an error in DeepDetect's shape."""
+def error_body(path: str, error: ApiError) -> dict[str, object]:
+    """An error in the shape of the API that the path belongs to: KServe's below /v2, else DeepDetect's."""
+    if path == KSERVE or path.startswith(KSERVE + "/"):
+        return {"error": error.text or error.msg}
+    return error.body()
+
+
+async def answer_error(send: Send, path: str, error: ApiError) -> None:
+    """Send an error in the shape of the path's API."""
     headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-    await answer(send, error.status, to_json(error.body()), headers)
+    await answer(send, error.status, to_json(error_body(path, error)), headers)

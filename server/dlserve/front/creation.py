@@ -28,6 +28,7 @@ from dlserve.front.api.deepdetect import document
 from dlserve.front.parameters import Output, section
 from dlserve.front.pool import WorkerPool
 from dlserve.front.services import Registry, Service
+from dlserve.messages import Prepared
 
 _NOT_BUILT = ("caffe2", "tf", "tensorflow", "ncnn", "dlib", "xgboost", "tsne")
 """Backends that exist elsewhere, and that this version has no engine for: 1006 in place of 1000, as DeepDetect's removed ones."""
@@ -58,24 +59,30 @@ class Creator:
         self._registry.reserve(name)
         try:
             given = document(body)
-            service = await asyncio.to_thread(self._read, name, given)
-            self._check_fits(service)
-            self._pool.define(service)
-            try:
-                prepared = await self._pool.prepare(service, self._config.start_timeout_s)
-            except BaseException:
-                self._pool.forget(service)
-                raise
-            if prepared.failure is not None:
-                self._pool.forget(service)
-                raise (RequestError if prepared.failure in ("request", "input", "model") else InternalError)(
-                    prepared.error
-                )
-            service.expectation.weights_bytes = prepared.weights_bytes
-            self._registry.add(service)
-            self._pool.settled(service)
+            await self.introduce(await asyncio.to_thread(self._read, name, given))
         finally:
             self._registry.release(name)
+
+    async def introduce(self, service: Service, *, load: bool = False) -> None:
+        """Have a service checked and built, then make it known; `load`: with its weights on every device.
+
+        Its name must be reserved. Raises ApiError; then nothing is left of it.
+        """
+        self._check_fits(service)
+        self._pool.define(service)
+        try:
+            prepare = self._pool.load if load else self._pool.prepare
+            prepared = _good(await prepare(service, self._config.start_timeout_s))
+        except BaseException:
+            self._pool.forget(service)
+            raise
+        service.expectation.weights_bytes = prepared.weights_bytes
+        self._registry.add(service)
+        self._pool.settled(service)
+
+    async def load(self, service: Service) -> None:
+        """Bring the weights of a service that is known onto every device. Raises ApiError."""
+        _good(await self._pool.load(service, self._config.start_timeout_s))
 
     def _read(self, name: str, given: dict[str, Any]) -> Service:
         """Check the request in DeepDetect's order, and make the service that it describes."""
@@ -173,7 +180,7 @@ class Creator:
         if clear is not None and clear not in CLEAR:
             raise QueryError(f"clear={clear!r:.80}: give one of {', '.join(CLEAR)}")
         try:
-            service = self._registry.find(name)
+            service = self._registry.find_unloaded(name) or self._registry.find(name)
         except ServiceNotFoundError as exc:
             raise NotFoundError(str(exc)) from None  # DELETE has no dd_code there
         folder = service.spec.folder
@@ -188,6 +195,13 @@ class Creator:
                 await asyncio.to_thread(repository.clear, Path(folder), files)
             except (ModelError, OSError) as exc:
                 raise RequestError(f"the service is gone, its files could not be deleted: {exc}") from exc
+
+
+def _good(prepared: Prepared) -> Prepared:
+    """The same, if it worked. Raises RequestError or InternalError."""
+    if prepared.failure is not None:
+        raise (RequestError if prepared.failure in ("request", "input", "model") else InternalError)(prepared.error)
+    return prepared
 
 
 def _check_name(name: str) -> None:

@@ -120,7 +120,9 @@ class Link(asyncio.Protocol):
         self._last_id = (self._last_id + 1) % _NUMBERS
         return self._last_id
 
-    def ask(self, question: Message, question_id: int, body: Sequence[bytes | memoryview] = ()) -> "asyncio.Future[Answer]":
+    def ask(
+        self, question: Message, question_id: int, body: Sequence[bytes | memoryview] = ()
+    ) -> "asyncio.Future[Answer]":
         """Send a message that will be answered; `body` follows it in the frame. Raises WorkerLostError at once if closed."""
         if self._transport is None:
             raise WorkerLostError("not connected")

@@ -236,6 +236,26 @@ class WorkerPool:
                 log.warning("worker %d died while it prepared service %s", view.index, service.name)
         raise NoWorkerError(f"two workers died while preparing service {service.name}; see the server's log")
 
+    async def load(self, service: Service, timeout_s: float) -> Prepared:
+        """Have every worker that is up bring a service's weights onto its device; a failure, if one has failed.
+
+        A worker that dies meanwhile is left out, and if all do, all are asked once more. Raises NoWorkerError.
+        """
+        for _ in range(2):
+            while not self.views:
+                await self.wait_for_change(timeout_s)
+            asked = [self._ask_prepare(self.link_of(view), service, load=True) for view in self.views]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            prepared = [answer for answer in answers if isinstance(answer, Prepared)]
+            if prepared:
+                return next((answer for answer in prepared if answer.failure is not None), prepared[0])
+            for answer in answers:
+                if not isinstance(answer, WorkerLostError):
+                    assert isinstance(answer, BaseException)
+                    raise answer
+            log.warning("every worker died while it loaded service %s", service.name)
+        raise NoWorkerError(f"every worker died while loading service {service.name}, twice; see the server's log")
+
     async def prefetch(self, service: Service, view: WorkerView) -> Prepared:
         """Hint a worker to load a service once it has nothing to do. Raises WorkerLostError."""
         link = self.link_of(view)

@@ -1,8 +1,10 @@
 """The services: what each one is, what it has answered, and how an answer names its classes."""
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from dlserve.front.parameters import DEFAULT_DATATYPE, Output
 
 
 @dataclass(slots=True)
+class BatchTotals:
+    """Of the forwards of one batch size: how many, and seconds summed over them."""
+
+    executions: float = 0.0
+    decode_s: float = 0.0
+    forward_s: float = 0.0
+    post_s: float = 0.0
+
+
+@dataclass(slots=True)
 class Statistics:
     """Totals over a service's life: counts, and seconds per call summed."""
 
@@ -24,8 +36,46 @@ class Statistics:
     success: int = 0
     failure: int = 0
     predict_s: float = 0.0
-    transform_s: float = 0.0
-    """Decoding and resizing, as DeepDetect's `transform`."""
+    failure_s: float = 0.0
+    """Of that, in calls that failed."""
+    stages_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Of answered calls, by stage."""
+    batches: dict[int, BatchTotals] = field(default_factory=lambda: defaultdict(BatchTotals))
+    """By batch size. A forward that answered several calls counts in parts, so all its parts make one."""
+    last_at: float = 0.0
+    """When the last call was answered, in seconds since 1970; 0: never."""
+
+    @property
+    def transform_s(self) -> float:
+        """Decoding and resizing, as DeepDetect's `transform`."""
+        return self.stages_s["decode"]
+
+    @property
+    def executions(self) -> int:
+        """Forwards that answered calls."""
+        return round(sum(batch.executions for batch in self.batches.values()))
+
+    def succeeded(self, images: int, batch_size: int, timing: Mapping[str, float], total_s: float) -> None:
+        """A call of so many images was answered from a forward of `batch_size`."""
+        self.success += 1
+        self.images += images
+        self.predict_s += total_s
+        self.last_at = time.time()
+        stages = self.stages_s
+        for stage, seconds in timing.items():
+            stages[stage] += seconds
+        share = images / max(1, batch_size)
+        batch = self.batches[batch_size]
+        batch.executions += share
+        batch.decode_s += timing["decode"] * share
+        batch.forward_s += timing["forward"] * share
+        batch.post_s += timing["post"] * share
+
+    def failed(self, total_s: float) -> None:
+        """A call got an error."""
+        self.failure += 1
+        self.predict_s += total_s
+        self.failure_s += total_s
 
     def as_deepdetect(self) -> dict[str, int | float]:
         """`service_stats`: counts as integers; averages are -1 before the first call, as there."""
@@ -117,6 +167,7 @@ class Registry:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._services: dict[str, Service] = {}
+        self._unloaded: dict[str, Service] = {}
         self._reserved: set[str] = set()
 
     def __iter__(self) -> Iterator[Service]:
@@ -134,7 +185,20 @@ class Registry:
         try:
             return self._services[name.lower()]
         except KeyError:
-            raise ServiceNotFoundError(f"there is no service {name!r:.80}; GET /info lists them") from None
+            pass
+        if name.lower() in self._unloaded:
+            cure = f"POST /v2/repository/models/{name.lower()}/load brings it back"
+            raise ServiceNotFoundError(f"service {name!r:.80} is unloaded; {cure}")
+        raise ServiceNotFoundError(f"there is no service {name!r:.80}; GET /info lists them")
+
+    @property
+    def unloaded(self) -> tuple[Service, ...]:
+        """Those that were unloaded, and can be loaded again."""
+        return tuple(self._unloaded.values())
+
+    def find_unloaded(self, name: str) -> Service | None:
+        """The service of that name, if it is unloaded."""
+        return self._unloaded.get(name.lower())
 
     def by_number(self, number: int) -> Service | None:
         """The service of that number, None if it was deleted."""
@@ -168,11 +232,22 @@ class Registry:
 
     def add(self, service: Service) -> None:
         """Make a service known under its name."""
+        self._unloaded.pop(service.name, None)
         self._services[service.name] = service
 
     def remove(self, service: Service) -> None:
-        """Forget a service."""
+        """Forget a service, loaded or not."""
         self._services.pop(service.name, None)
+        self._unloaded.pop(service.name, None)
+
+    def unload(self, service: Service) -> None:
+        """Serve it no longer, but remember what it was."""
+        self._unloaded[service.name] = service
+        self._services.pop(service.name, None)
+
+    def again(self, service: Service) -> Service:
+        """An unloaded service under a new number: to workers it is another one. Its totals go on. See `add`."""
+        return replace(service, number=next(self._numbers), settings={}, reload_tiers=())
 
 
 def from_folder(registry: Registry, models_dir: str) -> None:

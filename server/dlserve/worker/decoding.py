@@ -117,9 +117,7 @@ class DecodePool:
         task.decode_s = perf_counter() - work.began
         self._on_ready(task)
 
-    def _decode_into(
-        self, out: NDArray[np.float32], source: Source, data: bytes | memoryview, task: Task
-    ) -> None:
+    def _decode_into(self, out: NDArray[np.float32], source: Source, data: bytes | memoryview, task: Task) -> None:
         if source.kind == "planes":
             _copy_planes(out, data, source.uri)
             return

@@ -9,30 +9,30 @@ from starlette.responses import HTMLResponse
 
 from dlserve.front.api import raw
 from dlserve.front.api.services import reply
+from dlserve.front.api.tensors import INPUT, OUTPUT, VERSION
 from dlserve.front.metrics import Metrics
 from dlserve.front.pool import WorkerPool
 
 STATIC = "/docs/static"
 _ERROR = {"description": "DeepDetect's error shape: status.code, status.msg, status.dd_code, status.dd_msg"}
+_HEAD = {
+    "time": 31.5,
+    "timing": {
+        "wire": 0.0003,
+        "decode": 0.002,
+        "queue": 0,
+        "demote": 0,
+        "load": 0,
+        "forward": 0.029,
+        "post": 0.0001,
+    },
+    "cache": "warm",
+    "worker": 0,
+    "batch_size": 1,
+}
 _ANSWER = {
     "status": {"code": 200, "msg": "OK"},
-    "head": {
-        "method": "/predict",
-        "service": "resnet18",
-        "time": 31.5,
-        "timing": {
-            "wire": 0.0003,
-            "decode": 0.002,
-            "queue": 0,
-            "demote": 0,
-            "load": 0,
-            "forward": 0.029,
-            "post": 0.0001,
-        },
-        "cache": "warm",
-        "worker": 0,
-        "batch_size": 1,
-    },
+    "head": {"method": "/predict", "service": "resnet18", **_HEAD},
     "body": {"predictions": [{"uri": "0", "classes": [{"prob": 0.91, "cat": "n02123045 tabby", "last": True}]}]},
 }
 _QUERY = {
@@ -76,7 +76,7 @@ def router(pool: WorkerPool, metrics: Metrics) -> APIRouter:
 
 
 def predict_paths() -> dict[str, Any]:
-    """What the two predict routes take and give, for the OpenAPI description (they bypass FastAPI)."""
+    """What the predict routes take and give, for the OpenAPI description (they bypass FastAPI)."""
     responses = {
         "200": {"description": "Predictions", "content": {"application/json": {"example": _ANSWER}}},
         "default": _ERROR,
@@ -113,4 +113,39 @@ def predict_paths() -> dict[str, Any]:
                 "responses": responses,
             }
         },
+        "/v2/models/{model}/infer": _infer_path("model"),
+        "/v2/models/{model}/versions/{version}/infer": _infer_path("model", "version"),
+    }
+
+
+def _infer_path(*names: str) -> dict[str, Any]:
+    """KServe's infer."""
+    tensor = {"name": INPUT, "shape": [1], "datatype": "BYTES", "data": ["<base64>"]}
+    output = {"name": OUTPUT, "parameters": {"classification": 5}}
+    call = {"id": "1", "parameters": {"cache": "warm"}, "inputs": [tensor], "outputs": [output]}
+    classes = {"name": OUTPUT, "shape": [1, 5], "datatype": "BYTES", "data": ["0.91:281:n02123045 tabby", "..."]}
+    head: dict[str, Any] = {**_HEAD, "timing": '{"wire":0.0003,...}'}
+    found = {"model_name": "resnet18", "model_version": VERSION, "id": "1", "parameters": head, "outputs": [classes]}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    length = {"in": "header", "schema": {"type": "integer"}, "description": "Bytes of JSON before the binary data"}
+    return {
+        "post": {
+            "tags": ["kserve"],
+            "summary": "Classify images sent as a tensor (FP32, UINT8 or BYTES), in JSON or binary",
+            "parameters": [
+                *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names),
+                {"name": "Inference-Header-Content-Length", **length},
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": {"type": "object"}, "example": call},
+                    "application/octet-stream": binary,
+                },
+            },
+            "responses": {
+                "200": {"description": "The output", "content": {"application/json": {"example": found}}},
+                "default": {"description": 'KServe\'s error shape: {"error": "what is wrong, and the cure"}'},
+            },
+        }
     }

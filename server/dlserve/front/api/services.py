@@ -16,7 +16,7 @@ OK = {"code": 200, "msg": "OK"}
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
-def reply(content: dict[str, Any], status: int = 200) -> Response:
+def reply(content: dict[str, Any] | list[dict[str, str]], status: int = 200) -> Response:
     """A JSON answer; the HTTP status is the body's code."""
     return Response(to_json(content), status, media_type=JSON.decode())
 

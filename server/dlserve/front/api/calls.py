@@ -1,0 +1,153 @@
+"""The way of a predict call through the front end, whatever API it came by: as plain ASGI, for nothing else is as hot.
+
+An API is a `Dialect`: it finds out which service a request is for, what is to be run, and how the answer is written. All
+else is the same for every one of them: the key, the body's limits, the worker, clients that leave, errors, metrics and
+the service's statistics.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+from dlserve.errors import ApiError, NoWorkerError, QueueFullError, UnexpectedError
+from dlserve.front.asgi import (
+    JSON,
+    Bodies,
+    DisconnectedError,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    check_key,
+    left,
+)
+from dlserve.front.dispatch import ClientLeftError, Dispatcher, Outcome, PredictCall
+from dlserve.front.metrics import Metrics
+from dlserve.front.services import Registry, Service
+
+log = logging.getLogger(__name__)
+CLIENT_LEFT = 499
+"""The status that metrics show for a call whose client did not wait (nginx's custom); nobody receives it."""
+Headers = dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer as it is sent."""
+
+    body: bytes
+    kind: bytes = JSON
+    """Content-Type."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Question(Protocol):
+    """One request, in the terms of its API."""
+
+    @property
+    def service(self) -> str:
+        """The name of the service that it is for."""
+
+    async def read(self, call: PredictCall) -> None:
+        """Fill in what is to be run. Raises ApiError."""
+
+    def render(self, call: PredictCall, outcome: Outcome) -> Rendered:
+        """The answer."""
+
+
+Dialect = Callable[[Scope, Headers, list[bytes]], Question]
+"""(scope, headers, the body as it came) -> what is asked. Raises ApiError where that names no service."""
+
+
+class Calls:
+    """Answers predict calls of every dialect over one dispatcher."""
+
+    def __init__(
+        self, api_key: str, bodies: Bodies, registry: Registry, dispatcher: Dispatcher, metrics: Metrics
+    ) -> None:
+        self._key = api_key
+        self._bodies = bodies
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self.accepted = 0
+        """Calls whose body was read."""
+        self.answered = 0
+        """Of those, the ones whose answer or error was sent."""
+
+    async def answer(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call, whatever happens to it."""
+        began = perf_counter()
+        path: str = scope["path"]
+        try:
+            headers = dict(scope["headers"])
+            if self._key:
+                check_key(headers, self._key)
+            pieces = await self._bodies.read(headers, receive)
+            self.accepted += 1
+            try:
+                service, outcome, rendered = await self._predict(dialect(scope, headers, pieces), receive, began)
+            finally:
+                self._bodies.release(pieces)
+        except ApiError as exc:
+            if isinstance(exc, QueueFullError):
+                self._metrics.rejected(exc.reason)
+            await answer_error(send, path, exc)
+            self.answered += 1
+        except (ClientLeftError, DisconnectedError):
+            log.debug("a client left before its answer")
+        except asyncio.CancelledError:
+            await answer_error(send, path, NoWorkerError("the server stopped before this call was answered"))
+            raise
+        else:
+            await answer(send, 200, rendered.body, rendered.headers, rendered.kind)
+            self.answered += 1
+            self._succeeded(service, outcome, began)  # while the client reads; before any other request is looked at
+
+    async def _predict(self, question: Question, receive: Receive, began: float) -> tuple[Service, Outcome, Rendered]:
+        service = self._registry.find(question.service)
+        try:
+            call = PredictCall(service, began, lambda: left(receive))
+            await question.read(call)
+            outcome = await self._dispatcher.predict(call)
+            rendered = question.render(call, outcome)
+        except (ApiError, ClientLeftError) as exc:
+            self._failed(service, exc.status if isinstance(exc, ApiError) else CLIENT_LEFT, began)
+            raise
+        except Exception as exc:
+            log.exception("a call of service %s failed", service.name)
+            self._failed(service, UnexpectedError.status, began)
+            raise UnexpectedError(f"{type(exc).__name__}; the server's log has the details") from exc
+        return service, outcome, rendered
+
+    def _failed(self, service: Service, status: int, began: float) -> None:
+        total_s = perf_counter() - began
+        service.statistics.failed(total_s)
+        self._metrics.answered(service.name, status, total_s)
+
+    def _succeeded(self, service: Service, outcome: Outcome, began: float) -> None:
+        reply = outcome.reply
+        service.statistics.succeeded(len(reply.predictions), reply.batch_size, outcome.timing, outcome.total_s)
+        self._metrics.ran(service, outcome)
+        self._metrics.answered(service.name, 200, perf_counter() - began)
+
+
+def head(outcome: Outcome) -> dict[str, object]:
+    """What every API's answer says of the call: `time` in milliseconds, `timing` in seconds by stage."""
+    return {
+        "time": outcome.total_s * 1e3,
+        "timing": outcome.timing,
+        "cache": outcome.reply.cache,
+        "worker": outcome.worker,
+        "batch_size": outcome.reply.batch_size,
+    }
+
+
+def uris(call: PredictCall, outcome: Outcome) -> Sequence[str]:
+    """What the answer calls each image."""
+    found = outcome.reply.uris
+    return found if found is not None else [item.uri for item in call.items]

@@ -27,6 +27,11 @@ class BatchTotals:
     forward_s: float = 0.0
     post_s: float = 0.0
 
+    @property
+    def count(self) -> int:
+        """Of whole forwards."""
+        return max(1, round(self.executions))
+
 
 @dataclass(slots=True)
 class Statistics:

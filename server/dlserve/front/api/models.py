@@ -1,10 +1,8 @@
 """How services look to a client of the Open Inference Protocol: metadata, Triton's configuration and statistics. Pure."""
 
-import math
-
 import msgspec
 
-from dlserve.front.api.tensors import INPUT, OUTPUT, VERSION
+from dlserve.front.api.tensors import INPUT, OUTPUT, VERSION, pixel_shape
 from dlserve.front.services import Service
 
 SERVER = "dlserve"
@@ -17,6 +15,7 @@ EXTENSIONS = (
     "statistics",
 )
 """Of the protocol, by the names of Triton's documentation."""
+_ALSO = "UINT8 [-1,-1,-1,{0}] pixels of any size; FP32 [-1,{0},{1},{2}] preprocessed planes; BYTES [-1] image files"
 _NS = 1e9
 
 
@@ -26,9 +25,11 @@ def server_metadata(version: str) -> dict[str, object]:
 
 
 def metadata(service: Service) -> dict[str, object]:
-    """GET /v2/models/{model}: the form of its input that a client can make up by itself, and its output.
+    """GET /v2/models/{model}: its input as pixels of the network's size, and its output.
 
-    The other forms are named in `parameters`, with what a client must know to preprocess images as the server does.
+    Pixels, because whatever a load tester makes up is an image then: perf_analyzer fills FP32 tensors with random bits, of
+    which one value in 256 is NaN or infinity, and no network answers those. The other forms are named in `parameters`,
+    with what a client must know to preprocess images as the server does.
     """
     spec = service.spec
     image = {key: value for key, value in msgspec.to_builtins(spec.input).items() if not isinstance(value, list)}
@@ -37,10 +38,10 @@ def metadata(service: Service) -> dict[str, object]:
         "name": service.name,
         "versions": [VERSION],
         "platform": f"{SERVER}_{spec.engine}",
-        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *spec.input.shape]}],
+        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *pixel_shape(spec.input)]}],
         "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, spec.classes]}],
         "parameters": {
-            "also_accepted": f"UINT8 [-1,-1,-1,{spec.input.channels}] pixels, BYTES [-1] image files",
+            "also_accepted": _ALSO.format(*spec.input.shape),
             "channel_order": "GREY" if spec.input.bw else "RGB" if spec.input.rgb else "BGR",
             **image,
             **numbers,
@@ -64,9 +65,9 @@ def configuration(service: Service, most_images: int) -> dict[str, object]:
         "input": [
             {
                 "name": INPUT,
-                "data_type": "TYPE_FP32",
-                "format": "FORMAT_NCHW",
-                "dims": spec.input.shape,
+                "data_type": "TYPE_UINT8",
+                "format": "FORMAT_NHWC",
+                "dims": pixel_shape(spec.input),
                 "optional": False,
             }
         ],
@@ -113,9 +114,9 @@ def statistics(service: Service) -> dict[str, object]:
         "batch_stats": [
             {
                 "batch_size": size,
-                "compute_input": _duration(math.ceil(batch.executions), batch.decode_s),
-                "compute_infer": _duration(math.ceil(batch.executions), batch.forward_s),
-                "compute_output": _duration(math.ceil(batch.executions), batch.post_s),
+                "compute_input": _duration(batch.count, batch.decode_s),
+                "compute_infer": _duration(batch.count, batch.forward_s),
+                "compute_output": _duration(batch.count, batch.post_s),
             }
             for size, batch in sorted(totals.batches.items())
         ],

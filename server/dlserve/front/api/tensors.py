@@ -4,13 +4,14 @@ https://github.com/kserve/open-inference-protocol and, beside it, Triton's exten
 extension_classification. Of every model the input is the tensor `input`, in one of three forms that its datatype tells
 apart, and the output the tensor `probabilities`, FP32 [n, classes]:
 
-FP32 [n, channels, height, width]   planes, preprocessed by the client: what the network takes
 UINT8 [n, height, width, channels]  pixels of any size in the network's channel order; the server resizes and normalizes
+FP32 [n, channels, height, width]   planes, preprocessed by the client: what the network takes
 BYTES [n] or [n, 1]                 image files as they are; in JSON, which has no bytes, as base64
 
 Numbers in JSON may be nested or flat, in row-major order, as the protocol allows.
 """
 
+import math
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
@@ -99,10 +100,15 @@ _integers = msgspec.json.Decoder(list[int])
 _strings = msgspec.json.Decoder(list[str | list[str]])
 
 
+def pixel_shape(spec: InputSpec) -> tuple[int, int, int]:
+    """(height, width, channels) of an image at the network's size: the form of the input that metadata declare."""
+    return spec.height, spec.width, spec.channels
+
+
 def read_request(body: bytes, header_length: bytes | None, spec: InputSpec) -> tuple[InferRequest, memoryview]:
     """The JSON of a body and the binary part behind it. Raises BadJsonError or InputError.
 
-    A header length of 0 is Triton's raw binary request: the body is the tensor, and nothing else.
+    A header length of 0 is Triton's raw binary request: the body is the tensor that metadata declare, and nothing else.
     """
     whole = memoryview(body)
     size = len(whole)
@@ -126,8 +132,8 @@ def read_request(body: bytes, header_length: bytes | None, spec: InputSpec) -> t
 
 
 def _raw_request(size: int, spec: InputSpec) -> InferRequest:
-    one = 4 * spec.channels * spec.height * spec.width
-    tensor = InputTensor(INPUT, (size // one, *spec.shape), "FP32", InputParameters(size))
+    shape = pixel_shape(spec)
+    tensor = InputTensor(INPUT, (size // math.prod(shape), *shape), "UINT8", InputParameters(size))
     return InferRequest((tensor,), parameters={"binary_data_output": True})
 
 
@@ -184,7 +190,7 @@ def _image_shape(tensor: InputTensor, spec: InputSpec, limits: Limits) -> tuple[
 
 def _images(tensor: InputTensor, data: memoryview, shape: tuple[int, ...]) -> tuple[tuple[Item, ...], Sequence[Buffer]]:
     count = tensor.shape[0]
-    size = shape[0] * shape[1] * shape[2] * (4 if tensor.datatype == "FP32" else 1)
+    size = math.prod(shape) * (4 if tensor.datatype == "FP32" else 1)
     if len(data) != count * size:
         raise InputError(
             f"{INPUT} has {len(data)} bytes of data, and {tensor.datatype} {list(tensor.shape)} takes {count * size}"

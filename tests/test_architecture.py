@@ -73,6 +73,16 @@ def test_front_and_worker_never_import_each_other() -> None:
             assert not any(name.startswith(f"dlserve.{other}") for name in imports(file)), file
 
 
+def test_the_front_end_itself_decodes_no_image_and_computes_on_no_array() -> None:
+    for file in files(PACKAGES["dlserve"] / "front"):
+        used = {name.split(".")[0] for name in imports(file)} & {"numpy", "cv2", "PIL", "scipy", "skimage"}
+        assert not used, f"{file} imports {used}"
+        taken = {name for name in imports(file) if name.startswith("dlmodels.images.")}
+        assert taken <= {
+            f"dlmodels.images.{name}" for name in ("InputSpec", "Interpolation", "MAX_SIDE", "validate")
+        }, file
+
+
 def test_only_engines_zoo_and_conversion_import_a_framework() -> None:
     for folder in PACKAGES.values():
         for file in files(folder):

@@ -101,12 +101,18 @@ class Phase:
 
     def _following(self) -> Turn | None:
         """Closed loop."""
-        if perf_counter() < self.started:
-            self._timer.wait_until(self.started)
+        early_s = self.started - perf_counter()
+        if early_s > 0:
+            self._closed.wait(early_s)  # not by the timer: all users wait here at once
         if not self.has_slots:
             return None
         slot = self._claim()
-        if slot.think_s and self._closed.wait(slot.think_s):
+        try:
+            stopped = bool(slot.think_s) and self._closed.wait(slot.think_s)
+        except BaseException:  # this user is being ended while it thinks
+            self._finish_one()
+            raise
+        if stopped:
             self._finish_one()
             return None
         return Turn(slot, perf_counter())

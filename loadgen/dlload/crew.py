@@ -23,7 +23,7 @@ class State(msgspec.Struct, frozen=True):
     gave_up: str = ""
     """Why a share stopped before the end: the server no longer answers, a record could not be written; "" if none did."""
     steady: bool = False
-    """Whether the last windows of every share agree."""
+    """Whether the last windows of every share agree; only of what is sent before a clock starts."""
     exhausted: bool = False
     """Whether a share had no sender free at some time."""
 
@@ -119,13 +119,14 @@ def share_state(share: Share) -> State:
     if phase is None:
         return State()
     records = phase.records
+    gave_up = f"the server stopped answering ({records[-1].error})" if phase.gave_up else ""
     return State(
         taken=phase.taken,
         ended=len(records),
-        images=sum(record.images for record in records if record.ok),
-        errors=sum(not record.ok for record in records),
+        images=phase.images,
+        errors=phase.errors,
         over=phase.ended.is_set(),
-        gave_up=f"the server stopped answering ({records[-1].error})" if phase.gave_up else "",
-        steady=is_steady(records),
+        gave_up=share.failure or gave_up,
+        steady=not share.is_measuring and is_steady(records),
         exhausted=share.exhausted,
     )

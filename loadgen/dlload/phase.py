@@ -49,6 +49,9 @@ class Phase:
         self.started = 0.0
         """On `time.perf_counter`."""
         self.gave_up = False
+        self.images = 0
+        """Of good answers so far; counted as they come, for a look at all records would hold up the senders."""
+        self.errors = 0
         self.most_in_flight = 0
         self._is_open_loop = bool(len(slots)) and slots[0].due_s is not None
         self._timer = Timer()
@@ -101,9 +104,9 @@ class Phase:
 
     def _following(self) -> Turn | None:
         """Closed loop."""
-        early_s = self.started - perf_counter()
-        if early_s > 0:
-            self._closed.wait(early_s)  # not by the timer: all users wait here at once
+        while (early_s := self.started - perf_counter()) > 0:
+            if self._closed.wait(early_s):  # not by the timer: all users wait here at once
+                break
         if not self.has_slots:
             return None
         slot = self._claim()
@@ -190,6 +193,10 @@ class Phase:
             self._finish_one()
             raise
         self.records.append(record)
+        if record.ok:
+            self.images += record.images
+        else:
+            self.errors += 1
         if not record.dropped:
             self._unanswered_in_a_row = 0 if record.status else self._unanswered_in_a_row + 1
         if self._unanswered_in_a_row > GIVE_UP_ROUNDS * self.most_in_flight:

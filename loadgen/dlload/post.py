@@ -94,8 +94,8 @@ def make_post(assignment: Assignment, options: StreamOptions) -> Post:
         live.observe(record)
         try:
             recorder.write(record)
-        except RecordError:
-            post.share.end()  # a run that lost a record has not gone to its end
+        except RecordError as exc:
+            share.fail(str(exc))  # a run that lost a record has not gone to its end
             raise
 
     share = Share(
@@ -110,5 +110,4 @@ def make_post(assignment: Assignment, options: StreamOptions) -> Post:
         keeps_answers=options.keeps_answers,
     )
     live = Live(lambda: phase_progress(share, assignment.phases, assignment.phases))
-    post = Post(share, recorder, live)
-    return post
+    return Post(share, recorder, live)

@@ -57,19 +57,18 @@ class Sender:
     def _send(self, phase: Phase, turn: Turn) -> Record:
         slot = turn.slot
         reloading = self._reloading if phase.cache is not None else None
-        problem = self._connection.open()  # where it is needed, connecting is a part of what the request waits for
-        images = self._images.of(slot.model, slot.images)
-        request = self._protocol.request(slot.model, images, None if reloading else phase.cache, None)
         reload_s: float | None = None
         exchange = Exchange(turn.due, None, turn.due, 0, b"", ABANDONED)
         outcome = Outcome()
+        request = b""
         try:
+            problem = self._connection.open()  # where it is needed, connecting is a part of what the request waits for
+            images = self._images.of(slot.model, slot.images)
+            request = self._protocol.request(slot.model, images, None if reloading else phase.cache, None)
             with reloading.reloader.exclusive(slot.model) if reloading else nullcontext():
                 if reloading:
-                    if slot.due_s is None:
-                        turn = Turn(
-                            slot, perf_counter()
-                        )  # waiting for one's turn to reload is no part of a closed loop
+                    if slot.due_s is None:  # waiting for one's turn to reload is no part of a closed loop
+                        turn = Turn(slot, perf_counter())
                     done = reloading.reloader.reload(slot.model)
                     reload_s, problem = done.seconds, done.error or self._connection.open()
                 now = perf_counter()
@@ -81,7 +80,7 @@ class Sender:
                     outcome = replace(outcome, answer=self._protocol.content(exchange.body))
                 if reloading:
                     outcome = replace(outcome, cache=RELOAD)
-        finally:  # a user that is stopped while it waits leaves a record too
+        finally:  # a user that is stopped while it connects or waits leaves a record too
             if exchange.error == ABANDONED:
                 exchange = replace(exchange, done=perf_counter())
             record = self._record(phase, turn, exchange, outcome, len(request), reload_s)

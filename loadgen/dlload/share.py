@@ -82,6 +82,8 @@ class Share:
         self._changed = Bell()
         self._over = False
         self._at_work = self._senders = 0
+        self.failure = ""
+        """Why it sends no more, if that is its own fault."""
         self.left = Event()
         """Set when there will be no other phase and no sender is at work."""
 
@@ -91,6 +93,7 @@ class Share:
         return self._opened[-1] if self._opened else None
 
     @property
+<<<<<<< HEAD
     def period_s(self) -> float:
         """How long an open plan takes, all shares together; 0 in a closed loop."""
         return self._period_s
@@ -105,6 +108,11 @@ class Share:
         """Whether in the phase that was opened last every sender was busy at some time."""
         phase = self.current
         return phase is not None and self._senders > 0 and phase.most_in_flight >= self._senders
+=======
+    def is_measuring(self) -> bool:
+        """Whether the current phase is one that records are kept of."""
+        return bool(self.phases) and self.phases[-1] is self.current
+>>>>>>> 405dac0 (Count as records come; a share that cannot write says so; a user stopped while connecting leaves its slot a record)
 
     def begin(self, step: Step) -> Phase:
         """Open a phase; the senders go over to it by themselves."""
@@ -161,6 +169,11 @@ class Share:
         self.close()
         self._changed.ring()
         self._look_whether_all_left()
+
+    def fail(self, why: str) -> None:
+        """End: what is still to be sent could not be recorded."""
+        self.failure = self.failure or why
+        self.end()
 
     def dispose(self) -> None:
         """Once no sender is left."""

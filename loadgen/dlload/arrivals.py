@@ -6,9 +6,9 @@ An Introduction to the Theory of Point Processes, 2003, section 7.4). So every p
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import accumulate, cycle, repeat
 from random import Random
 
 from scipy.special import gammaincinv
@@ -17,6 +17,12 @@ from dlload.errors import OptionError
 
 MOST_PER_S = 1e6
 """No client in Python comes near; a rate above it is a slip of the pen."""
+MOST_REQUESTS = 5_000_000
+"""Of a plan: it is kept in memory."""
+_ROUNDING = 1e-12
+"""So much more, relative, than a piece is expected to hold still belongs to it: 0.29 s at 100/s are 29 requests."""
+LEAST_STATE_S = 0.001
+"""Mean of a state of an MMPP; below it the process is as good as Poisson."""
 _FORMS = "use poisson, constant, gamma:CV such as gamma:2, burst:N such as burst:8, or mmpp:RATIO:BUSY_S:CALM_S such as mmpp:10:1:4"
 
 
@@ -34,12 +40,12 @@ class Piece:
         return self.seconds * (self.first + self.last) / 2
 
     def when(self, requests: float) -> float:
-        """After how many seconds so many are expected (fewer than `requests` of the piece)."""
+        """After how many seconds so many are expected (at most `requests` of the piece)."""
         if self.first == self.last:
             return requests / self.first
         slope = (self.last - self.first) / self.seconds
         # the root of slope/2 * t**2 + first * t = requests, in the form that stays exact for small slopes
-        return 2 * requests / (self.first + math.sqrt(self.first**2 + 2 * slope * requests))
+        return 2 * requests / (self.first + math.sqrt(max(0.0, self.first**2 + 2 * slope * requests)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,10 @@ class Course:
     def cut(self, seconds: float) -> "Course":
         """The first seconds of it."""
         kept: list[Piece] = []
+        passed_s = 0.0
         for piece in self.pieces:
-            left = seconds - math.fsum(one.seconds for one in kept)
+            left = seconds - passed_s
+            passed_s += piece.seconds
             if left <= 0:
                 break
             if piece.seconds <= left:
@@ -71,18 +79,19 @@ class Course:
             kept.append(Piece(left, piece.first, last))
         return Course(tuple(kept))
 
-    def rescaled(self, times: Iterator[float]) -> Iterator[float]:
-        """Ascending times of a process of rate 1 -> seconds; ends with the course."""
-        began_s = began = 0.0
-        pieces = iter(self.pieces)
-        piece = next(pieces, None)
-        for time in times:
-            while piece is not None and time >= began + piece.requests:
-                began_s, began = began_s + piece.seconds, began + piece.requests
-                piece = next(pieces, None)
-            if piece is None:
-                return
-            yield began_s + piece.when(time - began)
+
+def rescaled(pieces: Iterable[Piece], times: Iterable[float]) -> Iterator[float]:
+    """Ascending times of a process of rate 1 -> seconds; ends with the last piece. What is due as a piece ends is in it."""
+    began_s = began = 0.0
+    left = iter(pieces)
+    piece = next(left, None)
+    for time in times:
+        while piece is not None and time > (began + piece.requests) * (1 + _ROUNDING):
+            began_s, began = began_s + piece.seconds, began + piece.requests
+            piece = next(left, None)
+        if piece is None:
+            return
+        yield began_s + piece.when(max(0.0, time - began))
 
 
 def read_course(text: str, step_s: float) -> Course:
@@ -119,7 +128,8 @@ def _rate(text: str, given: str, what: str = "requests per second") -> float:
         rate = math.nan
     if not 0 < rate <= MOST_PER_S:
         raise OptionError(
-            f"--rate {given}: {text!r} is no number of {what} above 0; write 200, 10:200:10 (steps) or 10..200/60 (a ramp)"
+            f"--rate {given}: {text!r} is no number of {what} above 0 and up to {MOST_PER_S:,.0f}; "
+            "write 200, 10:200:10 (steps) or 10..200/60 (a ramp)"
         )
     return rate
 
@@ -128,8 +138,8 @@ def read_gaps(text: str, random: Random) -> Iterator[float]:
     """What `--arrivals` says: gaps with the mean 1, without an end. Raises OptionError at the first.
 
     `poisson`: exponential gaps. `constant`: all 1. `gamma:CV`: gamma distributed with that coefficient of variation, by the
-    inverse of its distribution. `burst:N`: N at once, then nothing for N. `mmpp:RATIO:BUSY_S:CALM_S`: see `mmpp`, whose
-    seconds are in units of the mean gap here, so it needs the rate: `read_gaps` does not take it.
+    inverse of its distribution. `burst:N`: nothing for N, then N at once. `mmpp:RATIO:BUSY_S:CALM_S` is no process of gaps
+    alone, and read by `read_mmpp`.
     """
     kind, _, rest = text.partition(":")
     if text == "poisson":
@@ -139,9 +149,11 @@ def read_gaps(text: str, random: Random) -> Iterator[float]:
     if kind == "gamma":
         return _gamma(_positive(rest, text, "coefficient of variation"), random)
     if kind == "burst":
-        if not rest.isdecimal() or int(rest) < 1:
-            raise OptionError(f"--arrivals {text}: how many come at once must be a whole number of 1 or more")
-        return cycle((float(rest), *(0.0 for _ in range(int(rest) - 1))))
+        if not rest.isdecimal() or not 1 <= int(rest[:20]) <= MOST_REQUESTS:
+            raise OptionError(
+                f"--arrivals {text}: how many come at once must be a whole number of 1 or more, up to {MOST_REQUESTS:,}"
+            )
+        return _bursts(int(rest))
     raise OptionError(f"--arrivals {text}: not an arrival process; {_FORMS}")
 
 
@@ -154,6 +166,12 @@ def _gamma(variation: float, random: Random) -> Iterator[float]:
     shape = variation**-2
     while True:
         yield float(gammaincinv(shape, random.random())) / shape
+
+
+def _bursts(size: int) -> Iterator[float]:
+    while True:
+        yield float(size)
+        yield from repeat(0.0, size - 1)
 
 
 def _positive(text: str, given: str, what: str) -> float:
@@ -171,27 +189,23 @@ class Mmpp:
     """A Markov-modulated Poisson process of two states (Fischer and Meier-Hellstern, Performance Evaluation 18, 1993).
 
     While busy its rate is `ratio` times that while calm; both states last exponentially distributed times with means
-    `busy_s` and `calm_s` (seconds at the mean rate). The mean rate over both is 1.
+    `busy_s` and `calm_s`, in seconds.
     """
 
     ratio: float
     busy_s: float
     calm_s: float
 
-    def course(self, rate: float, seconds: float, random: Random) -> Course:
-        """A draw of the rate over that many seconds, whose mean is `rate`; it begins in either state by its share."""
+    def pieces(self, rate: float, random: Random) -> Iterator[Piece]:
+        """A draw, without an end, of a rate whose mean is `rate`; it begins in either state by its share of the time."""
         share = self.busy_s / (self.busy_s + self.calm_s)
         calm_rate = rate / (share * self.ratio + 1 - share)
         busy = random.random() < share
-        pieces: list[Piece] = []
-        drawn_s = 0.0
-        while drawn_s < seconds:
+        while True:
             length_s = -math.log1p(-random.random()) * (self.busy_s if busy else self.calm_s)
             now = calm_rate * self.ratio if busy else calm_rate
-            pieces.append(Piece(length_s, now, now))
-            drawn_s += length_s
+            yield Piece(length_s, now, now)
             busy = not busy
-        return Course(tuple(pieces)).cut(seconds)
 
 
 def read_mmpp(text: str) -> Mmpp | None:
@@ -205,6 +219,8 @@ def read_mmpp(text: str) -> Mmpp | None:
         _positive(part, text, what)
         for part, what in zip(parts, ("ratio of the rates", "mean busy time", "mean calm time"), strict=True)
     )
+    if min(busy_s, calm_s) < LEAST_STATE_S:
+        raise OptionError(f"--arrivals {text}: mean busy and calm times must be {LEAST_STATE_S:g} s or more")
     return Mmpp(ratio, busy_s, calm_s)
 
 
@@ -213,34 +229,40 @@ def due_times(
 ) -> list[float]:
     """Seconds from the start at which requests are due, in ascending order, to the microsecond.
 
-    Ends with the course, after `requests` or before `seconds`, whichever is first; one of them must end it.
+    Ends with the course, after `requests` or after `seconds`, whichever is first; one of them must end it.
     Raises OptionError.
     """
     length_s = min(course.seconds, math.inf if seconds is None else seconds)
     if math.isinf(length_s) and requests is None:
         raise OptionError("an open loop needs an end: give --requests or --duration")
-    if not math.isinf(length_s):
-        course = course.cut(length_s)
+    pieces: Iterable[Piece] = course.pieces if math.isinf(length_s) else course.cut(length_s).pieces
     mmpp = read_mmpp(arrivals)
     if mmpp is not None:
-        if len(course.pieces) != 1 or course.pieces[0].first != course.pieces[0].last:
+        first = course.pieces[0]
+        if len(course.pieces) != 1 or first.first != first.last:
             raise OptionError(f"--arrivals {arrivals} makes its own course of the rate: give --rate as one number")
-        rate = course.pieces[0].first
-        if math.isinf(length_s):
-            assert requests is not None
-            length_s = 20 * requests / rate + 20 * (mmpp.busy_s + mmpp.calm_s)  # longer than any draw that matters
-        course = mmpp.course(rate, length_s, random)
+        pieces = mmpp.pieces(first.first, random)
     gaps = _poisson(random) if mmpp is not None else read_gaps(arrivals, random)
+    return _ended(rescaled(pieces, _sums(gaps)), requests, length_s)
+
+
+def _ended(times_s: Iterator[float], requests: int | None, seconds: float) -> list[float]:
+    """Rounded to microseconds. Raises OptionError where they would not end in a plan of a size that can be kept."""
     due: list[float] = []
-    for time_s in course.rescaled(_sums(gaps)):
-        if len(due) == requests:
+    for time_s in times_s:
+        if len(due) == requests or time_s > seconds * (1 + _ROUNDING):
             break
+        if len(due) == MOST_REQUESTS:
+            raise OptionError(
+                f"more than {MOST_REQUESTS:,} requests a phase are too many to plan; "
+                "ask for fewer --requests, a shorter --duration or a lower --rate"
+            )
         due.append(round(time_s, 6))
     return due
 
 
 def _sums(gaps: Iterator[float]) -> Iterator[float]:
-    """Running sums; the first gap is before the first request, except that bursts begin at once."""
+    """Running sums; the first gap is before the first request."""
     total, error = 0.0, 0.0
     for gap in gaps:  # Kahan: a long plan must not drift
         adjusted = gap - error
@@ -251,15 +273,13 @@ def _sums(gaps: Iterator[float]) -> Iterator[float]:
 
 
 def looped(gaps_us: Sequence[int], *, requests: int | None = None, seconds: float | None = None) -> list[float]:
-    """Due times from gaps in microseconds, taken again from the first when they are used up (as perf_analyzer does)."""
-    due: list[float] = []
-    at_us = 0
-    for gap in cycle(gaps_us):
-        at_us += gap
-        if len(due) == requests or (seconds is not None and at_us >= seconds * 1e6):
-            return due
-        due.append(at_us / 1e6)
-    return due
+    """Due times from gaps in microseconds, taken again from the first when they are used up (as perf_analyzer does).
+
+    Raises OptionError.
+    """
+    return _ended(
+        (at_us / 1e6 for at_us in accumulate(cycle(gaps_us))), requests, math.inf if seconds is None else seconds
+    )
 
 
 def read_intervals(content: bytes, name: str) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ from dlload.errors import OptionError
 
 _WEIGHT_STEPS = 1 << 32
 """Weights become integers of this sum, so that no rounding of a machine's arithmetic can move a draw."""
+_MOST = 1e12
+"""Of a weight: their sum must stay a number."""
 _FORMS = (
     "use uniform, zipf:S such as zipf:1.1, drift:S:N such as drift:1.1:4, or weights such as a=3,b=1, "
     "which each service must have"
@@ -78,7 +80,7 @@ def read_mix(text: str, services: Sequence[str]) -> Mix:
     if kind == "drift" and colon:
         exponent, _, shifts = rest.partition(":")
         power = _number(exponent, f"--mix {text}: the exponent after drift:")
-        if not shifts.isdecimal() or int(shifts) < 1:
+        if not shifts.isdecimal() or int(shifts[:20]) < 1:
             raise OptionError(f"--mix {text}: how often the ranking moves on must be a whole number of 1 or more")
         return Mix(tuple(services), _zipf(power, len(services)), int(shifts))
     if "=" in text:
@@ -113,8 +115,8 @@ def _number(text: str, what: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise OptionError(f"{what} must be a number of 0 or more, not {text!r}")
+    if not 0 <= number <= _MOST:
+        raise OptionError(f"{what} must be a number of 0 or more (up to {_MOST:g}), not {text!r}")
     return number
 
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import msgspec
 from dlclient.results import PLAN_SCHEMA, PlanHeader, Seeds, Slot
 
-from dlload.arrivals import Course, due_times, looped
+from dlload.arrivals import MOST_REQUESTS, Course, due_times, looped
 from dlload.errors import OptionError
 from dlload.mixes import read_mix
 
 DEFAULT_REQUESTS = 500
-MOST_REQUESTS = 5_000_000
-"""A plan is kept in memory."""
+CLOSED = "closed"
+"""The load of a header whose slots have no due times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Plan:
     @property
     def is_open(self) -> bool:
         """Whether requests are sent when they are due, and not when a user is free."""
-        return self.header.load != "closed"
+        return self.header.load != CLOSED
 
     @property
     def offered_per_s(self) -> float | None:
@@ -66,7 +66,7 @@ class Closed:
     @property
     def name(self) -> str:
         """As the header has it."""
-        return "closed"
+        return CLOSED
 
     def think_times(self, draws: random.Random) -> Iterator[float]:
         """Seconds between an answer and the next request, without an end."""
@@ -135,6 +135,8 @@ def draw(
         raise OptionError(f"--batch-size {batch_size}: a request needs at least one image")
     drawn_mix = read_mix(mix, services)
     due: Iterable[float | None]
+    if load.requests is not None and load.requests > MOST_REQUESTS:
+        raise OptionError(f"--requests {load.requests}: too many to plan; at most {MOST_REQUESTS:,} a phase")
     if isinstance(load, Closed):
         count, due = load.requests, (None for _ in range(load.requests))
         thinks = load.think_times(_generator(seeds.think, "think"))
@@ -145,8 +147,6 @@ def draw(
         raise OptionError(
             "a phase needs at least one request; ask for more --requests, a longer --duration or a higher --rate"
         )
-    if count > MOST_REQUESTS:
-        raise OptionError(f"{count:,} requests a phase are too many to plan: at most {MOST_REQUESTS:,}")
     chooser = drawn_mix.chooser(count)
     models = _generator(seeds.models, "models")
     pictures = picture_draws(seeds)
@@ -185,6 +185,8 @@ def faster(plan: Plan, speed: float) -> Plan:
         )
         for slot in plan.slots
     )
+    if not plan.is_open:  # what divides think times is no other load
+        return Plan(plan.header, slots)
     return Plan(msgspec.structs.replace(plan.header, load=f"{plan.header.load}, {speed:g} x as fast"), slots)
 
 

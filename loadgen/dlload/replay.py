@@ -11,8 +11,9 @@ from pathlib import Path
 from dlclient.errors import ResultError
 from dlclient.results import PLAN_FILE, PLAN_SCHEMA, PlanHeader, Seeds, Slot, parse_plan
 
+from dlload.arrivals import MOST_REQUESTS
 from dlload.errors import OptionError
-from dlload.plan import MOST_REQUESTS, Plan, picture_draws
+from dlload.plan import CLOSED, Plan, picture_draws
 
 TRACE_COLUMNS = ("app", "func", "end_timestamp", "duration")
 """Of AzureFunctionsInvocationTraceForTwoWeeksJan2021.txt (github.com/Azure/AzurePublicDataset): times in seconds."""
@@ -39,7 +40,7 @@ def _check(header: PlanHeader, slots: Sequence[Slot], file: Path) -> None:
         raise OptionError(
             f"--plan {file}: {len(slots)} of its {header.requests} requests are there; restore the file or draw it anew"
         )
-    timed = header.load != "closed"
+    timed = header.load != CLOSED
     last_s = 0.0
     for number, slot in enumerate(slots):
         if slot.index != number or not slot.images or len(slot.images) != header.batch_size:

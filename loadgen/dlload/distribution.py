@@ -27,7 +27,7 @@ from dlclient.results import Record, parse_plan, parse_records, share_file
 
 from dlload.bell import Bell
 from dlload.crew import Crew, State
-from dlload.errors import RecordError, StreamError, TargetError
+from dlload.errors import StreamError, TargetError
 from dlload.options import Temperature
 from dlload.plan import Plan
 from dlload.share import Share, Step
@@ -282,7 +282,7 @@ class RemoteCrew(Crew):
         self._tell("stream-end")
 
     def collect(self) -> list[list[Record]]:
-        """The records of each measured phase, of all shares, in the order in which they ended. Raises RecordError."""
+        """The records of each measured phase, of all shares, in the order in which they ended."""
         if not self._wait_for(lambda: self._over | self._lost.keys() >= set(self._ids), OVER_S):
             for name in set(self._ids) - self._over:
                 self._lost.setdefault(name, f"{name} did not hand over its records within {OVER_S:g} s")
@@ -294,12 +294,15 @@ class RemoteCrew(Crew):
 
     def _records_of(self, share: int) -> list[Record]:
         path = self._folder / share_file(share)
+        sent = self._records.get(share)
         try:
-            if share in self._records:
-                path.write_bytes(b"".join(self._records[share]))
+            if sent is not None:
+                path.write_bytes(b"".join(sent))
             return parse_records(path.read_bytes(), path) if path.exists() else []
-        except (OSError, ResultError) as exc:
-            raise RecordError(f"the records of share {share} cannot be read: {exc}") from exc
+        except (OSError, ResultError) as exc:  # those of the other shares are still worth having
+            self._lost[self._ids[share]] = f"share {share}: its records cannot be kept or read: {exc}"
+            logger.error("%s", self._lost[self._ids[share]])  # noqa: TRY400  a sentence for the user, no bug of ours to trace
+            return []
 
     def heard(self, kind: str, worker: str, report: Report) -> None:
         """Note what a worker said."""
@@ -310,10 +313,10 @@ class RemoteCrew(Crew):
         if report.live:
             self._hears(worker, report.live)
         self._samples.extend(report.samples)
+        if report.state is not None and report.step == self._steps:
+            self._states[worker] = report.state
         if kind == "stream-ready":
             self._ready.add(worker)
-        elif kind == "stream-state" and report.state is not None and report.step == self._steps:
-            self._states[worker] = report.state
         elif kind == "stream-records":
             self._records.setdefault(report.share, []).append(zlib.decompress(report.records))
         elif kind == "stream-over":
@@ -373,6 +376,8 @@ class Outpost:
         self._running = False
         self._runner = runner
         self._make = make
+        self._next: Assignment | None = None
+        """For the next start of Locust's."""
         self._assignment: Assignment | None = None
         self._step = 0
         self._reporter: gevent.Greenlet | None = None
@@ -388,17 +393,21 @@ class Outpost:
 
     def _make_post(self) -> None:
         self.post = None
-        assignment = self._assignment
-        if assignment is None:
+        self._assignment, self._next = self._next, None  # a run that the master refused hands out nothing
+        if self._assignment is None:
             return
+        self._step = 0
         try:
-            self.post = self._make(assignment)
-        except StreamError as exc:
+            self.post = self._make(self._assignment)
+        except (StreamError, ValueError) as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
             self._say("stream-ready", refusal=str(exc))
-            return
-        self.changed.ring()
-        self._say("stream-ready")
+        except Exception as exc:
+            logger.exception("a bug of the load tester")
+            self._say("stream-ready", refusal=repr(exc))  # else the master would wait for it
+        else:
+            self.changed.ring()
+            self._say("stream-ready")
 
     def stop(self) -> None:
         """Locust has stopped its test."""
@@ -412,15 +421,16 @@ class Outpost:
             return
         if self._reporter is not None:
             self._reporter.kill()
+        state = post.state()  # the reporter may not have come to say why the phase ended
         path = post.close()
         assert self._assignment is not None
         if not self._assignment.is_here:
             for chunk in record_chunks(path):
                 self._say("stream-records", records=chunk)
-        self._say("stream-over", live=post.live(), samples=post.samples())
+        self._say("stream-over", step=self._step, state=state, live=post.live(), samples=post.samples())
 
     def _on_run(self, environment: object, msg: Message) -> None:  # noqa: ARG002  Locust's names
-        self._assignment = unpack(msg, Assignment)
+        self._next = unpack(msg, Assignment)
         if self._running:  # another run of the same test, such as a probe
             self._make_post()
 

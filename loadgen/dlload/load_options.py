@@ -23,6 +23,8 @@ MULTI_STREAM_SAMPLES = 8
 DEFAULT_STEP_S = 20.0
 DEFAULT_SENDERS = 100
 """Of an open loop: how many requests may be in flight; idle senders cost a connection at most."""
+_MOST = 1e9
+"""Of seconds: 32 years; what is larger is a slip of the pen."""
 FILES = ("intervals", "plan", "trace")
 """Options that name files: not for whoever can reach the web page."""
 
@@ -167,18 +169,14 @@ def add_load_options(add: Callable[..., None]) -> None:
 
 def read_load_options(given: Namespace) -> LoadOptions:
     """Raises OptionError."""
-    seeds = {
-        purpose: int(
-            given.seed if getattr(given, f"seed_{purpose}") in (None, "") else getattr(given, f"seed_{purpose}")
-        )
-        for purpose in ("schedule", "models", "images", "think")
-    }
-    speed = _above_0(given.speed or 1.0, "--speed")
+    speed = _above_0(1.0 if given.speed in (None, "") else given.speed, "--speed")
     sources = [name for name in ("rate", *FILES) if getattr(given, name)]
     if len(sources) > 1:
         raise OptionError(f"--{sources[0]} and --{sources[1]} both say when requests are sent; give one of them")
     if speed != 1 and not (given.plan or given.trace):
         raise OptionError("--speed goes with --plan or --trace; change --rate instead")
+    if given.scenario and given.scenario not in SCENARIOS:
+        raise OptionError(f"--scenario {given.scenario}: not one; use {', '.join(SCENARIOS)}")
     scenario = cast("Scenario | None", given.scenario or None)
     return LoadOptions(
         load=_load(given, scenario),
@@ -188,7 +186,7 @@ def read_load_options(given: Namespace) -> LoadOptions:
         trace=_file(given.trace),
         speed=speed,
         arrivals=str(given.arrivals or "poisson"),
-        seeds=Seeds(**seeds),
+        seeds=Seeds(**{purpose: _seed(given, purpose) for purpose in ("schedule", "models", "images", "think")}),
         drop_after_s=None if given.drop_after in (None, "") else _above_0(given.drop_after, "--drop-after"),
         max_send_lag_s=None
         if given.max_send_lag in (None, "")
@@ -200,8 +198,22 @@ def read_load_options(given: Namespace) -> LoadOptions:
     )
 
 
+def _seed(given: Namespace, purpose: str) -> int:
+    own = getattr(given, f"seed_{purpose}")
+    if own not in (None, ""):
+        return _whole(own, f"--seed-{purpose}")
+    return _whole(given.seed, "--seed")
+
+
+def _whole(given: Any, option: str) -> int:
+    try:
+        return int(given)
+    except ValueError as exc:
+        raise OptionError(f"{option} {given}: a whole number is needed") from exc
+
+
 def _load(given: Namespace, scenario: Scenario | None) -> Load:
-    requests = None if given.requests in (None, "") else int(given.requests)
+    requests = None if given.requests in (None, "") else _whole(given.requests, "--requests")
     if requests is not None and requests < 1:
         raise OptionError(f"--requests {requests}: at least 1 is needed")
     duration_s = None if given.duration in (None, "") else _above_0(given.duration, "--duration")
@@ -222,6 +234,15 @@ def _load(given: Namespace, scenario: Scenario | None) -> Load:
 def _check_load(given: Namespace, scenario: Scenario | None, duration_s: float | None) -> None:
     """Raises OptionError where options contradict each other."""
     is_open = bool(given.rate or given.intervals or given.trace)
+    if given.plan and (given.requests not in (None, "") or given.think or scenario):
+        drop = "--think" if given.think else "--scenario" if scenario else "--requests"
+        raise OptionError(f"--plan says itself what is sent and when; drop {drop}")
+    if given.arrivals not in (None, "", "poisson") and not given.rate:
+        raise OptionError(f"--arrivals {given.arrivals} needs --rate: how many requests per second are due")
+    if given.drop_after not in (None, "") and not (is_open or given.plan or scenario == "Offline"):
+        raise OptionError(
+            "--drop-after is for the open loop; in a closed one a request waits for its user; give --rate"
+        )
     if given.think and (is_open or scenario not in (None, "SingleStream", "MultiStream")):
         raise OptionError("--think is for the closed loop, where a user waits for its answer; drop it or the schedule")
     if duration_s is not None and not (given.rate or given.intervals):
@@ -230,7 +251,7 @@ def _check_load(given: Namespace, scenario: Scenario | None, duration_s: float |
         raise OptionError("--scenario Server needs --rate: how many queries per second are due")
     if scenario not in (None, "Server") and is_open:
         raise OptionError(
-            f"--scenario {scenario} sets its own load; drop --{'rate' if given.rate else 'intervals or --trace'}"
+            f"--scenario {scenario} sets its own load; drop --{'rate' if given.rate else 'intervals' if given.intervals else 'trace'}"
         )
 
 
@@ -238,7 +259,8 @@ def _open(given: Namespace, scenario: Scenario | None, requests: int | None, dur
     arrivals = str(given.arrivals or "poisson")
     if scenario == "Server" and arrivals != "poisson":
         raise OptionError("--scenario Server is Poisson; drop --arrivals or the scenario")
-    course = read_course(str(given.rate), _above_0(given.step_time or DEFAULT_STEP_S, "--step-time"))
+    step_s = DEFAULT_STEP_S if given.step_time in (None, "") else _above_0(given.step_time, "--step-time")
+    course = read_course(str(given.rate), step_s)
     if requests is None and duration_s is None and math.isinf(course.seconds):
         requests = DEFAULT_REQUESTS
     return Open(course, arrivals, requests, duration_s, f"{given.rate}/s {arrivals}")
@@ -270,7 +292,7 @@ def _warm_up(text: str) -> WarmUp:
         return WarmUp()
     if text == "auto":
         return WarmUp(until_steady=True)
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < 10:
         return WarmUp(requests=int(text)) if int(text) else WarmUp()
     if re.fullmatch(r"[0-9.]+s", text):
         return WarmUp(seconds=_above_0(text[:-1], "--warmup"))
@@ -295,7 +317,10 @@ def _bounds(given: Namespace) -> SearchBounds | None:
 
 
 def _tail(given: Any) -> float:
-    seconds = float(given or 0.0)
+    try:
+        seconds = 0.0 if given in (None, "") else float(given)
+    except ValueError:
+        seconds = math.nan
     if not 0 <= seconds < math.inf:
         raise OptionError(f"--tail {given}: a number of seconds of 0 or more is needed")
     return seconds
@@ -306,9 +331,9 @@ def _above_0(given: float | str, option: str, unit: str = "seconds") -> float:
         number = float(given)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
+    if not 0 < number <= _MOST:
         unit = "times" if option == "--speed" else unit
-        raise OptionError(f"{option} {given}: a number of {unit} above 0 is needed")
+        raise OptionError(f"{option} {given}: a number of {unit} above 0 (up to {_MOST:g}) is needed")
     return number
 
 

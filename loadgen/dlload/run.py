@@ -6,7 +6,7 @@ import math
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -79,9 +79,14 @@ def prepare(options: StreamOptions) -> Material:
     reference = _reference(options.check_answers) if options.check_answers else ()
     with Client(options.url, options.api_key, options.timeout_s) as client:
         target, services = find_target(client, options)
-    protocol = create_protocol(options, target)
     album = pictures.open_album(options.images)
     plan = make_plan(options, services, album.names)
+    options = replace(options, batch_size=plan.header.batch_size)  # a plan of an earlier run has its own
+    if options.protocol == "raw" and options.batch_size != 1:
+        raise OptionError(
+            f"--plan has {options.batch_size} images a request, --protocol raw carries one; use --protocol deepdetect"
+        )
+    protocol = create_protocol(options, target)
     contents = album.read(name for slot in plan.slots for name in slot.images)
     if options.variety is not None:
         plan, contents = audit.varied(plan, contents, options.variety)
@@ -251,6 +256,9 @@ class StreamRun:
     def users_are(self, count: int) -> None:
         """Note how many users there are now."""
         self._users.append(count)
+        scenario = self._material.options.load.scenario
+        if scenario in {"SingleStream", "MultiStream"} and count > 1:
+            self.stop(f"--scenario {scenario} has one query in flight, not {count}; leave -u and --processes out")
         if 0 < count < self._crew.shares:
             self.stop(f"{self._crew.shares} Locust processes share {count} users: give at least one to each (-u)")
 
@@ -287,8 +295,10 @@ class StreamRun:
         while not self._crew.wait(_WARM_UP_LOOK_S):
             state = self._crew.state()
             long_enough = wanted.requests is None and time.perf_counter() - began > limit_s + self._crew.lead_s
+            self._look_for_losses()
             if self._ended_by or long_enough or (wanted.until_steady and state.steady):
                 self._crew.close()
+        self._look_for_losses()
         state = self._crew.state()
         if state.gave_up:
             self._end(f"{name}, warming up: {state.gave_up}")
@@ -305,15 +315,19 @@ class StreamRun:
         self._crew.open(Step(name, measured=True, at=at))
         while not self._crew.wait(PROGRESS_S):
             logger.info(self._progress(name, at))
-            if self._crew.missing:
-                self._end("a Locust worker was lost")
+            self._look_for_losses()
         logger.info(self._progress(name, at))
         self._spans[-1] = Span(name, at, time.perf_counter())
+        self._look_for_losses()
         state = self._crew.state()
         if state.exhausted:
             self._exhausted.add(name)
         if state.gave_up:
             self._end(f"{name}: {state.gave_up}")
+
+    def _look_for_losses(self) -> None:
+        if self._crew.missing:
+            self._end("a Locust worker was lost")
 
     def stop(self, why: str) -> None:
         """End before the plan is done; does nothing after that."""
@@ -328,8 +342,7 @@ class StreamRun:
         records = self._crew.collect()
         self._monitor.add(self._crew.samples)
         if self.share is None:
-            for record in chain.from_iterable(records):
-                self._recorder.write(record)
+            self._merge(records)
         self._recorder.close()
         if self._material.reloading is not None:
             self._material.reloading.reloader.close()
@@ -377,6 +390,14 @@ class StreamRun:
         self._recorder.save_run(run)
         self._finished = run
         return run
+
+    def _merge(self, records: Sequence[Sequence[Record]]) -> None:
+        """Into requests.jsonl. Where that cannot be written the result is still worth having: the shares have theirs."""
+        try:
+            for record in chain.from_iterable(records):
+                self._recorder.write(record)
+        except RecordError as exc:
+            self._end(str(exc))
 
     def _write(self, record: Record) -> None:
         self.live.observe(record)

@@ -93,7 +93,6 @@ class Share:
         return self._opened[-1] if self._opened else None
 
     @property
-<<<<<<< HEAD
     def period_s(self) -> float:
         """How long an open plan takes, all shares together; 0 in a closed loop."""
         return self._period_s
@@ -108,11 +107,11 @@ class Share:
         """Whether in the phase that was opened last every sender was busy at some time."""
         phase = self.current
         return phase is not None and self._senders > 0 and phase.most_in_flight >= self._senders
-=======
+
+    @property
     def is_measuring(self) -> bool:
         """Whether the current phase is one that records are kept of."""
         return bool(self.phases) and self.phases[-1] is self.current
->>>>>>> 405dac0 (Count as records come; a share that cannot write says so; a user stopped while connecting leaves its slot a record)
 
     def begin(self, step: Step) -> Phase:
         """Open a phase; the senders go over to it by themselves."""

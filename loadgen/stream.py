@@ -27,6 +27,7 @@ from dlload.live import Live
 from dlload.load_options import DEFAULT_SENDERS
 from dlload.options import COMMAND_LINE_ONLY, StreamOptions, add_options, read_options
 from dlload.post import Post, make_post
+from dlload.replay import users_of
 from dlload.run import StreamRun, start_run
 from dlload.share import Share
 from dlload.stand import Stand, preset_of
@@ -314,6 +315,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _default_users(options: Namespace) -> int | None:
     """How many requests may be in flight where -u does not say; None: Locust's own default, 1."""
+    if options.plan and (users := users_of(Path(options.plan))) is not None:
+        return users
     if options.rate or options.intervals or options.trace or options.plan or options.scenario == "Offline":
         return DEFAULT_SENDERS
     if options.preset and not options.host and options.scenario is None:

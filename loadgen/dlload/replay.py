@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlclient.errors import ResultError
-from dlclient.results import PLAN_FILE, PLAN_SCHEMA, PlanHeader, Seeds, Slot, parse_plan
+from dlclient.results import PLAN_FILE, PLAN_SCHEMA, PlanHeader, Seeds, Slot, parse_plan, read_run
 
 from dlload.arrivals import MOST_REQUESTS
 from dlload.errors import OptionError
@@ -33,6 +33,19 @@ def read_plan_file(path: Path) -> Plan:
         raise OptionError(f"--plan: {exc}") from exc
     _check(header, slots, file)
     return Plan(header, tuple(slots))
+
+
+def users_of(path: Path) -> int | None:
+    """How many users sent a closed plan, if the result that it is of says so, else 1; None for an open one, or none at all."""
+    try:
+        if read_plan_file(path).is_open:
+            return None
+    except OptionError:
+        return None  # said when the run is prepared
+    try:
+        return max(1, read_run(path if path.is_dir() else path.parent).plan.users)
+    except ResultError:
+        return 1
 
 
 def _check(header: PlanHeader, slots: Sequence[Slot], file: Path) -> None:

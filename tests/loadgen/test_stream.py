@@ -198,7 +198,7 @@ def test_a_last_record_that_cannot_be_written_makes_the_run_invalid(
 
 
 def test_a_bug_at_the_start_does_not_hang(serve: Serve, locust: Start, tmp_path: Path) -> None:
-    broken = altered(tmp_path, "def start_run(options, number): raise ZeroDivisionError('unforeseen')")
+    broken = altered(tmp_path, "def start_run(*_): raise ZeroDivisionError('unforeseen')")
     server = serve()
     code, _, err = locust(*QUICK, *broken, "-H", server.url).wait()
     assert code == 1

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlclient.errors import ResultError
 from dlclient.results import PLAN_FILE, PLAN_SCHEMA, PlanHeader, Seeds, Slot, parse_plan, read_run
@@ -14,6 +15,9 @@ from dlclient.results import PLAN_FILE, PLAN_SCHEMA, PlanHeader, Seeds, Slot, pa
 from dlload.arrivals import MOST_REQUESTS
 from dlload.errors import OptionError
 from dlload.plan import CLOSED, Plan, picture_draws
+
+if TYPE_CHECKING:
+    import _csv
 
 TRACE_COLUMNS = ("app", "func", "end_timestamp", "duration")
 """Of AzureFunctionsInvocationTraceForTwoWeeksJan2021.txt (github.com/Azure/AzurePublicDataset): times in seconds."""
@@ -92,11 +96,18 @@ def read_trace(
     """
     if not services:
         raise OptionError("there is no service to send to; name some with --services")
+    if batch_size < 1:
+        raise OptionError(f"--batch-size {batch_size}: a request needs at least one image")
     try:
         content = path.read_bytes()
     except OSError as exc:
         raise OptionError(f"--trace {path}: cannot be read: {exc.strerror}; name a file of the trace") from exc
-    calls = sorted(_calls(content, path))[:requests]
+    text = content.decode("utf-8", "replace")
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        calls = sorted(_calls(rows, path))[:requests]
+    except csv.Error as exc:
+        raise OptionError(f"--trace {path}:{rows.line_num}: {exc}; is it a file of the trace?") from exc
     if not calls:
         raise OptionError(f"--trace {path}: no invocation in it")
     ranked = [
@@ -128,9 +139,8 @@ def read_trace(
     return Plan(header, slots)
 
 
-def _calls(content: bytes, path: Path) -> list[tuple[float, str]]:
-    """(start in seconds, function) of each line."""
-    rows = csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline=""))
+def _calls(rows: "_csv.Reader", path: Path) -> list[tuple[float, str]]:
+    """(start in seconds, function) of each line. Raises OptionError and csv.Error."""
     header = [name.strip() for name in next(rows, [])]
     if missing := [name for name in TRACE_COLUMNS if name not in header]:
         raise OptionError(
@@ -142,10 +152,11 @@ def _calls(content: bytes, path: Path) -> list[tuple[float, str]]:
         if not row:
             continue
         try:
-            start_s = float(row[end]) - float(row[duration])
+            took_s = float(row[duration])
+            start_s = float(row[end]) - took_s
         except (IndexError, ValueError):
-            start_s = math.nan
-        if not math.isfinite(start_s):
+            took_s = start_s = math.nan
+        if not (math.isfinite(start_s) and took_s >= 0):
             raise OptionError(f"--trace {path}:{rows.line_num}: no invocation: {','.join(row)[:80]}")
         calls.append((start_s, f"{row[app]}/{row[function]}"))
         if len(calls) > MOST_REQUESTS:

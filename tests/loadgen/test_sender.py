@@ -2,6 +2,7 @@
 
 from time import perf_counter
 
+import gevent
 import pytest
 from dlclient.results import Record, Slot
 from dlload import sender
@@ -10,6 +11,7 @@ from dlload.encoded_images import encode_images
 from dlload.phase import Phase
 from dlload.protocols.raw import Raw
 from dlload.sender import Sender
+from gevent.event import Event
 
 URL = "http://127.0.0.1:1"
 ANSWER = b'{"status": {"code": 200}, "head": {}, "body": {"predictions": [{}]}}'
@@ -57,3 +59,34 @@ def test_a_connection_that_fails_took_the_time_that_it_took(monkeypatch: pytest.
     record = sent(monkeypatch, "cannot connect")
     assert (record.status, record.error) == (0, "cannot connect")
     assert record.latency_s == pytest.approx(2.0)
+
+
+class Never(Connection):
+    """Waits for ever, in `open` or in `exchange`."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(URL, 1.0)
+        self.where = where
+
+    def open(self) -> str:
+        if self.where == "open":
+            Event().wait()
+        return ""
+
+    def exchange(self, request: bytes) -> Exchange:
+        Event().wait()
+        raise AssertionError(request)
+
+
+@pytest.mark.parametrize("where", ["open", "exchange"])
+def test_a_user_that_is_stopped_leaves_a_record_of_what_it_had_taken(where: str) -> None:
+    phase = Phase("warm", (Slot(0, "a", ("x.jpg",)),), lambda _: None)
+    phase.open()
+    user = gevent.spawn(Sender(Raw(URL, None), {"x.jpg": b"..."}, Never(where), lambda _: None, 2).empty, phase)
+    gevent.idle()
+    user.kill()
+    (record,) = phase.records
+    assert record.error.startswith("abandoned")
+    assert (record.status, record.share) == (0, 2)
+    assert record.due_s <= record.sent_s <= record.done_s
+    assert phase.ended.is_set()

@@ -1,6 +1,6 @@
 # What people run. Python 3.11 or newer and make are all that is needed; everything else comes with the first target.
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test check bench clean
+.PHONY: help install lock demo test check bench fidelity clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -43,6 +43,9 @@ demo: install ## serve four small models, stream warm and cold at them, and repo
 bench: install ## what the server and a cold reload cost, as ratios measured in one run (needs wrk); ROUNDS=5
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/reload.py
+
+fidelity: install ## how close the stream's figures come to the truth here, and what it costs (needs wrk and a quiet machine); ROUNDS=5
+	@$(BIN)/python -m tests.loadgen.fidelity --rounds $(ROUNDS)
 
 clean: ## delete the environment, caches and the demo's results
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache results/demo

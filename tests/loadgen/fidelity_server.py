@@ -149,7 +149,8 @@ class Desk:
             due, number, arrived, transport = heapq.heappop(self._waiting)
             content = _answer(number, due - arrived)
             answered = time.perf_counter()
-            transport.write(content)
+            if not transport.is_closing():  # whoever asked may have gone
+                transport.write(content)
             self.truths.append(Truth(number, arrived, due, answered))
         if self._waiting:
             self._alarm.set(self._waiting[0][0])

@@ -7,7 +7,6 @@ import msgspec
 from dlclient.results import Record
 
 from dlload.share import Share, Step
-from dlload.warmup import is_steady
 
 
 class State(msgspec.Struct, frozen=True):
@@ -118,15 +117,15 @@ def share_state(share: Share) -> State:
     phase = share.current
     if phase is None:
         return State()
-    records = phase.records
+    records, tally = phase.records, phase.tally
     gave_up = f"the server stopped answering ({records[-1].error})" if phase.gave_up else ""
     return State(
         taken=phase.taken,
         ended=len(records),
-        images=phase.images,
-        errors=phase.errors,
+        images=tally.images,
+        errors=tally.errors,
         over=phase.ended.is_set(),
         gave_up=share.failure or gave_up,
-        steady=not share.is_measuring and is_steady(records),
+        steady=tally.steady,
         exhausted=share.exhausted,
     )

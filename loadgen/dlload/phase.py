@@ -14,6 +14,7 @@ from gevent.event import Event
 
 from dlload.errors import RecordError
 from dlload.options import Temperature
+from dlload.tally import Tally
 from dlload.timer import Timer
 
 GIVE_UP_ROUNDS = 2
@@ -44,14 +45,13 @@ class Phase:
         self.name = name
         self.slots = slots
         self.records: list[Record] = []
+        self.tally = Tally()
+        """Of them."""
         self.opened = Event()
         self.ended = Event()
         self.started = 0.0
         """On `time.perf_counter`."""
         self.gave_up = False
-        self.images = 0
-        """Of good answers so far; counted as they come, for a look at all records would hold up the senders."""
-        self.errors = 0
         self.most_in_flight = 0
         self._is_open_loop = bool(len(slots)) and slots[0].due_s is not None
         self._timer = Timer()
@@ -193,10 +193,7 @@ class Phase:
             self._finish_one()
             raise
         self.records.append(record)
-        if record.ok:
-            self.images += record.images
-        else:
-            self.errors += 1
+        self.tally.add(record)
         if not record.dropped:
             self._unanswered_in_a_row = 0 if record.status else self._unanswered_in_a_row + 1
         if self._unanswered_in_a_row > GIVE_UP_ROUNDS * self.most_in_flight:

@@ -35,7 +35,7 @@ def _of(share: Share, name: str, temperature: str, phase: Phase | None) -> Progr
         elapsed_s=max(0.0, ended_at(phase) - phase.started),
         ended=phase.ended.is_set(),
         offered_per_s=offered,
-        dropped=sum(record.dropped for record in phase.records),
+        dropped=phase.tally.dropped,
     )
 
 

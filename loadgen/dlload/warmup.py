@@ -7,8 +7,6 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
-from dlclient.results import Record
-
 from dlload.errors import TargetError
 from dlload.exchange import SocketConnection
 from dlload.protocols.base import Protocol
@@ -24,27 +22,6 @@ class Round:
     worker: int | None
     """The worker that all of them are for; None: the server chooses."""
     services: tuple[str, ...]
-
-
-STEADY_WINDOWS = 3
-STEADY_REQUESTS = 20
-"""Of a window, at least."""
-STEADY_TOLERANCE = 0.10
-
-
-def is_steady(records: Sequence[Record]) -> bool:
-    """Whether the last 3 windows agree: the mean latency of none is more than 10 % away from that of all three.
-
-    A window holds a sixth of the good answers so far, and at least 20: so windows grow until what is only noise is small.
-    """
-    good = [record.latency_s for record in records if record.ok]
-    size = max(STEADY_REQUESTS, len(good) // (2 * STEADY_WINDOWS))
-    if len(good) < STEADY_WINDOWS * size:
-        return False
-    last = good[-STEADY_WINDOWS * size :]
-    middle = sum(last) / len(last)
-    means = [sum(last[start : start + size]) / size for start in range(0, len(last), size)]
-    return all(abs(mean - middle) <= STEADY_TOLERANCE * middle for mean in means)
 
 
 def rounds(services: Sequence[str], workers: Sequence[int]) -> list[Round]:

@@ -208,7 +208,7 @@ def test_what_nobody_was_free_for_in_time_is_dropped_and_noted() -> None:
     assert (first.due_s, second.due_s, first.status, first.share, first.bytes_sent) == (0.0, 1.0, 0, 3, 0)
     assert first.sent_s >= 10.0
     assert "no sender was free within 0.5 s of its due time" in first.error
-    assert (phase.errors, phase.images, phase.gave_up) == (2, 0, False)
+    assert (phase.tally.errors, phase.tally.images, phase.gave_up) == (2, 0, False)
     phase.close()
     assert takers.end() == [("a", None)]
     assert phase.ended.is_set()
@@ -356,4 +356,4 @@ def test_a_phase_counts_as_records_come(phase: Phase) -> None:
     phase.open()
     for status in (200, 0, 200):
         phase.add(record(take(phase), status))
-    assert (phase.images, phase.errors, len(phase.records)) == (2, 1, 3)
+    assert (phase.tally.images, phase.tally.errors, len(phase.records)) == (2, 1, 3)

@@ -82,7 +82,9 @@ class Never(Connection):
 def test_a_user_that_is_stopped_leaves_a_record_of_what_it_had_taken(where: str) -> None:
     phase = Phase("warm", (Slot(0, "a", ("x.jpg",)),), lambda _: None)
     phase.open()
-    user = gevent.spawn(Sender(Raw(URL, None), {"x.jpg": b"..."}, Never(where), lambda _: None, 2).empty, phase)
+    raw = Raw(URL, None)
+    one = Sender(raw, encode_images(raw, ["a"], {"x.jpg": b"..."}), Never(where), lambda _: None, 2)
+    user = gevent.spawn(one.empty, phase)
     gevent.idle()
     user.kill()
     (record,) = phase.records

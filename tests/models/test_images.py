@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from dlmodels.errors import SettingError
-from dlmodels.images import InputSpec, Pixels, decode, normalize, normalize_into, stack, validate
+from dlmodels.images import InputSpec, Pixels, decode, fit, normalize, normalize_into, stack, validate
 from PIL import Image, ImageOps
 
 from .conftest import HEIGHT, WIDTH, encode, every_kind, picture
@@ -86,6 +86,13 @@ def test_resize_is_plain_and_keeps_no_aspect(interp: str, size: tuple[int, int])
     spec = InputSpec(width=size[0], height=size[1], rgb=True, interp=interp)  # type: ignore[arg-type]
     expected = cv2.resize(picture(), size, interpolation=getattr(cv2, f"INTER_{interp.upper()}"))
     assert np.array_equal(decode(KINDS["png"], spec), expected)
+
+
+def test_fitting_pixels_is_what_follows_decoding() -> None:
+    spec = InputSpec(width=20, height=10, rgb=True, histogram_equalization=True)
+    file = bytes(cv2.imencode(".png", np.random.default_rng(3).integers(0, 256, (33, 44, 3), dtype=np.uint8))[1])
+    pixels = decode(file, InputSpec(width=44, height=33, rgb=True))
+    assert np.array_equal(fit(pixels, spec), decode(file, spec))
 
 
 def test_histogram_equalization_of_grey_spreads_the_grey_values() -> None:

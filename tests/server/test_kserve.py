@@ -130,13 +130,8 @@ def test_infer_takes_a_version_compression_and_nested_or_flat_json(client: httpx
     body = gzip.compress(json.dumps({"inputs": [PLANES.head(data=PLANES.data)]}).encode())
     _, _, by_nested = output(client.post(INFER, content=body, headers={"Content-Encoding": "gzip"}))
     assert by_flat.tolist() == by_nested.tolist()
-    unknown: dict[str, Any] = {
-        "inputs": [FILES.head(data=[FILES.data], content_type=None)],
-        "model_name": "sim",
-        "outputs": None,
-        "id": None,
-    }
-    unknown["inputs"][0]["shape"] = [1, 1]
+    tensor = FILES.head(data=[FILES.data], content_type=None) | {"shape": [1, 1]}
+    unknown = {"inputs": [tensor], "model_name": "sim", "outputs": None, "id": None}
     output(send(client, INFER, unknown))
 
 

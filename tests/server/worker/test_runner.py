@@ -125,6 +125,22 @@ def test_each_job_of_a_batch_gets_its_own_rows() -> None:
     assert all(isinstance(answer, Reply) and answer.batch_size == 6 for answer in answers)
 
 
+def test_a_job_that_asks_for_it_whole_gets_its_own_rows_of_all_classes() -> None:
+    bench = Bench(Picky(fine))
+    tasks: list[Task] = []
+    for number, inputs in enumerate(([b"\1", b"\2"], [b"\3"])):
+        items = tuple(Item("planes", 1, str(place)) for place in range(len(inputs)))
+        job = Job(number, 1, items, None, None, 0, 0.0, 0.0, whole=number == 0)
+        tasks.append(make_task(job, bench.service, memoryview(b""), 0.0, number))
+        tasks[-1].inputs = inputs
+        bench.answers.open(tasks[-1])
+    bench.runner.run(tasks)
+    whole, best = (message for message in bench.sent if isinstance(message, Reply))
+    rows = np.frombuffer(whole.rows, np.float32).reshape(2, -1)
+    assert rows.argmax(axis=1).tolist() == [1, 2]
+    assert (len(whole.predictions), best.rows) == (2, b"")
+
+
 def test_the_stages_of_a_job_add_up_and_count_its_wait_for_the_skeleton_as_load() -> None:
     bench = Bench(Picky(fine))
     job = Job(0, 1, (Item("bytes", 1, "0"),), None, "disk", 1, 0.0, 0.0)

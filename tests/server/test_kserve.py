@@ -1,9 +1,9 @@
 """The Open Inference Protocol's routes and its errors, over real sockets."""
 
 import gzip
+import http.client
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tomli_w
 
-from tests.conftest import Server, sample, simulated
+from tests.conftest import DEADLINE_S, Server, sample, simulated
 from tests.server.conftest import photograph, until
 from tests.server.open_inference import LENGTH, error_of, files, infer, numbers, output, send
 
@@ -21,6 +21,18 @@ PLANES = numbers(np.zeros((1, 3, 8, 8), np.float32))
 PIXELS = numbers(np.zeros((1, 8, 8, 3), np.uint8))
 FILES = files([b"whatever"])
 INFER = "/v2/models/sim/infer"
+
+
+LONG_S = 5.0
+"""A forward during which something else surely happens."""
+
+
+def begin(server: Server, model: str, parameters: dict[str, Any]) -> http.client.HTTPConnection:
+    """Send a call, and wait for nothing."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=DEADLINE_S)
+    body = json.dumps({"inputs": [FILES.head(data=FILES.data)], "parameters": parameters})
+    connection.request("POST", f"/v2/models/{model}/infer", body)
+    return connection
 
 
 @pytest.fixture(scope="module")
@@ -305,24 +317,14 @@ def test_the_key_is_asked_for_except_by_health(start_server: Callable[..., Serve
 def test_a_full_queue_gets_429_and_a_client_that_leaves_is_dropped(start_server: Callable[..., Server]) -> None:
     server = start_server("--workers", "1", "--devices", "cpu", "--queue", "2").wait_ready()
     with server.client() as client:
-        simulated(client, "slow", forward_s=0.5)
-
-        def leave() -> None:
-            with (
-                httpx.Client(base_url=server.url, timeout=0.3, trust_env=False) as other,
-                pytest.raises(httpx.ReadTimeout),
-            ):
-                infer(other, "slow", FILES, binary=True, parameters={"cache": "disk"})
-
-        threads = [threading.Thread(target=leave) for _ in range(2)]
-        for thread in threads:
-            thread.start()
+        simulated(client, "slow", forward_s=LONG_S)
+        leaving = [begin(server, "slow", {"cache": "disk"}) for _ in range(2)]
         until(lambda: sample(client, "dlserve_worker_in_flight") == 2)
         answer = infer(client, "slow", FILES, binary=True)
         assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (429, True)
         error_of(answer)
-        for thread in threads:
-            thread.join()
+        for connection in leaving:
+            connection.close()
         until(lambda: sample(client, "dlserve_cancelled_total") >= 1)
         output(infer(client, "slow", FILES, binary=True))
 
@@ -376,22 +378,15 @@ def test_an_unloaded_model_frees_its_memory_and_comes_back_as_it_was(server: Ser
     assert "was deleted" not in "".join(server.log)
 
 
-def test_calls_under_way_are_answered_while_their_model_is_unloaded(client: httpx.Client) -> None:
-    simulated(client, "leaving", forward_s=0.2)
-    answers: list[int] = []
-
-    def call() -> None:
-        with httpx.Client(base_url=client.base_url, timeout=60, trust_env=False) as other:
-            answers.append(infer(other, "leaving", FILES, binary=True).status_code)
-
-    threads = [threading.Thread(target=call) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    until(lambda: sample(client, "dlserve_worker_in_flight") == 4)
+def test_calls_under_way_are_answered_while_their_model_is_unloaded(server: Server, client: httpx.Client) -> None:
+    simulated(client, "leaving", forward_s=LONG_S)
+    connections = [begin(server, "leaving", {"worker": worker}) for worker in (0, 1)]
+    until(lambda: sample(client, "dlserve_worker_in_flight") == 2)
     assert client.post("/v2/repository/models/leaving/unload").status_code == 200
-    for thread in threads:
-        thread.join()
-    assert answers == [200] * 4
+    assert infer(client, "leaving", FILES, binary=True).status_code == 404
+    assert [connection.getresponse().status for connection in connections] == [200, 200]
+    for connection in connections:
+        connection.close()
 
 
 def test_a_deleted_model_is_not_remembered_and_a_created_one_takes_its_place(client: httpx.Client) -> None:

@@ -1,9 +1,9 @@
-"""The result as text: verdict first, then warm beside cold per model and in total, then the server's stages."""
+"""The result as text: verdict and objectives first, then warm beside cold per model, the totals in detail, the server's stages."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from dlclient.results import Latency, Phase, Reason, Run, Summary
+from dlclient.results import Clock, Latency, Objective, Phase, Reason, Run, SendLag, Summary
 from dlclient.search_result import SearchResult
 
 WIDTH = 120
@@ -20,11 +20,30 @@ _EXPLANATION = (
     "wall time is its share of the whole by waiting time. Load: weights / extra time per cold request over warm ones "
     "that ran alone too; missing: fewer than 12 of those, or their noise is larger than the load."
 )
+_TOTALS = ("total, ms", "phase", "mean", "p50", "p90", "p99", "p99.9", "largest")
+_CLOSED_TIMES = (
+    "Latency: as above. First byte: from the send until the answer began. Send lag: from due to sent, a part of the latency. "
+    "In brackets: 95 % confidence interval."
+)
+_OPEN_TIMES = (
+    "Response: the latency above, from when a request was due. Service: from its actual send; what waited in the load tester "
+    "is not in it. First byte: from the send until the answer began. Send lag: from due to sent. In brackets: 95 % confidence "
+    "interval."
+)
+_OUTCOMES = {"met": "met", "missed": "MISSED", "cannot-tell": "CANNOT TELL"}
 
 
 def result_table(run: Run) -> str:
     """Everything that a person wants to see when the run is over; at most 120 columns."""
-    blocks = [_verdict(run), _figures(run), _send_lag(run), _stages(run), _notes("warning", run.warnings)]
+    head = [_verdict(run), _objectives(run)]
+    blocks = [
+        "\n".join(block for block in head if block),
+        _courses(run),
+        _figures(run),
+        _totals(run),
+        _stages(run),
+        _notes("warning", run.warnings),
+    ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -33,7 +52,9 @@ def search_table(result: SearchResult) -> str:
     wanted = ",".join(result.slo)
     rate = "no rate" if result.rate_per_s is None else f"{result.rate_per_s:.4g} requests/s"
     head = _wrapped(f"{result.found.upper()}: {rate} for {wanted}. {result.sentence}", "  ")
-    standing = "\n".join(_wrapped(f"confirmed: {one.sentence}", "  ") for one in result.objectives)
+    standing = "\n".join(
+        _wrapped(f"confirmation, {_OUTCOMES[one.outcome]}: {one.sentence}.", "  ") for one in result.objectives
+    )
     rows = [("rate/s", "requests", "answers/s", "mean ms", "p50 ms", "meets")]
     rows += [
         (
@@ -67,12 +88,63 @@ def milliseconds(seconds: float | None) -> str:
 def _verdict(run: Run) -> str:
     plan = run.plan
     stamp = " (SIMULATED device)" if run.simulated else ""
+    load = f"open loop, {plan.load}, at most {plan.users} in flight" if is_open(run) else f"{plan.users} users"
     line = (
-        f"{run.verdict.upper()}{stamp}: {plan.requests:,} requests a phase, {plan.users} users, batch {plan.batch_size}, "
+        f"{run.verdict.upper()}{stamp}: {plan.requests:,} requests a phase, {load}, batch {plan.batch_size}, "
         f"seed {plan.seeds}, {run.target.protocol} to {run.target.url}"
     )
     reasons = _notes("reason", run.reasons)
     return _wrapped(line, "") + (f"\n{reasons}" if reasons else "")
+
+
+def is_open(run: Run) -> bool:
+    """Whether requests were due by a schedule."""
+    return run.plan.load != "closed"
+
+
+def _objectives(run: Run) -> str:
+    lines = [_objective(phase, one) for phase in run.phases for one in phase.objectives]
+    if lines and run.verdict == "invalid":
+        lines.insert(0, "The objectives, by figures that are not to be trusted:")
+    return "\n".join(lines)
+
+
+def _objective(phase: Phase, objective: Objective) -> str:
+    unsure = " (not with 99 % confidence)" if objective.outcome == "missed" and not objective.sure else ""
+    return _wrapped(f"objective {_OUTCOMES[objective.outcome]}{unsure}, {phase.name}: {objective.sentence}.", "  ")
+
+
+def _courses(run: Run) -> str:
+    """What was offered and sent, and what the figures leave out, phase by phase; "" where there is nothing to say."""
+    return "\n".join(_wrapped(f"{phase.name}: {said}.", "  ") for phase in run.phases if (said := _course(run, phase)))
+
+
+def _course(run: Run, phase: Phase) -> str:
+    total = phase.total
+    said = []
+    if phase.offered_per_s and phase.delivered_per_s is not None:
+        share = phase.delivered_per_s / phase.offered_per_s
+        said.append(f"offered {phase.offered_per_s:,.4g} requests/s, sent {phase.delivered_per_s:,.4g}/s ({share:.1%})")
+    if total.dropped:
+        said.append(f"{total.dropped:,} dropped, never sent")
+    if is_open(run) and total.new_connections:
+        said.append(f"{total.new_connections:,} of {total.requests:,} requests had to connect first")
+    elif total.new_connections > run.plan.users:  # each user connects once
+        said.append(f"{total.new_connections:,} requests had to connect first")
+    return "; ".join([*said, *_left_out(phase.clock)])
+
+
+def _left_out(clock: Clock) -> list[str]:
+    said = []
+    if clock.warm_up_requests:
+        steady = {True: ", until 3 windows agreed", False: ", in which no 3 windows agreed", None: ""}[clock.steady]
+        said.append(f"{clock.warm_up_requests:,} requests before the clock ({clock.warm_up_s:.1f} s{steady})")
+    if clock.left_out:
+        since = f"before {clock.from_s:.1f} s" if clock.from_s else ""
+        until = f"after {clock.to_s:.1f} s" if clock.to_s is not None else ""
+        when = " or ".join(part for part in (since, until) if part) or "outside the clock"
+        said.append(f"{clock.left_out:,} that were due {when} are not counted")
+    return said
 
 
 def _notes(kind: str, reasons: Iterable[Reason]) -> str:
@@ -126,15 +198,53 @@ def _load(phase: Phase, summary: Summary) -> str:
     return f"{summary.load_bytes_per_s / 1e9:,.2f}"
 
 
-def _send_lag(run: Run) -> str:
-    """How far the load tester itself was behind; "" where nothing was answered."""
-    told = [
-        f"{phase.name} mean {milliseconds(phase.total.send_lag_s.mean)}, "
-        f"p99 {_percentile(phase.total.send_lag_s.p99, phase.total.latency_n)}"
+def _totals(run: Run) -> str:
+    """All models together: mean, p50 and p99 with their intervals; what was waited for where. "" where nothing was answered."""
+    rows = [
+        _times(name, phase, times)
+        for name, of in _clocks(run)
         for phase in run.phases
-        if phase.total.send_lag_s is not None
+        if phase.total.latency_n and (times := of(phase.total)) is not None
     ]
-    return _wrapped(f"Send lag, ms from due to sent, a part of the latency: {'; '.join(told)}.", "") if told else ""
+    if not rows:
+        return ""
+    return _aligned([_TOTALS, *rows], 1, 0) + "\n" + _wrapped(_OPEN_TIMES if is_open(run) else _CLOSED_TIMES, "")
+
+
+def _clocks(run: Run) -> list[tuple[str, Callable[[Summary], Latency | SendLag | None]]]:
+    """The times to print and how to get them; in a closed loop the service time is the latency but for connecting."""
+    others: list[tuple[str, Callable[[Summary], Latency | SendLag | None]]] = [
+        ("first byte", lambda total: total.first_byte_s),
+        ("send lag", lambda total: total.send_lag_s),
+    ]
+    if not is_open(run):
+        return [("latency", lambda total: total.latency_s), *others]
+    return [("response", lambda total: total.latency_s), ("service", lambda total: total.service_s), *others]
+
+
+def _times(name: str, phase: Phase, times: Latency | SendLag) -> tuple[str, ...]:
+    of_lag = isinstance(times, SendLag)
+    return (
+        name,
+        phase.name,
+        _estimate(times, "mean"),
+        _estimate(times, "p50"),
+        "" if of_lag else _estimate(times, "p90"),
+        _estimate(times, "p99"),
+        "" if of_lag else _estimate(times, "p999"),
+        _estimate(times, "largest"),
+    )
+
+
+def _estimate(times: Latency | SendLag, figure: str) -> str:
+    """A figure with its interval, where that is to be printed: it is wide."""
+    seconds: float | None = getattr(times, figure)
+    if seconds is None:
+        return "n/a"
+    interval = None if isinstance(times, SendLag) or figure in {"p90", "p999"} else (times.intervals or {}).get(figure)
+    if interval is None:
+        return milliseconds(seconds)
+    return f"{milliseconds(seconds)} [{', '.join(map(milliseconds, interval))}]"
 
 
 def _percentile(seconds: float | None, samples: int) -> str:
@@ -158,7 +268,7 @@ def _stages(run: Run) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], headers: int, totals: int) -> str:
-    """Columns just wide enough, text left and numbers right, a line below the headers and one above the totals."""
+    """Columns just wide enough, text left and numbers right, a line below the headers and one above the last `totals` rows."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     others = sum(widths[1:]) + 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(8, WIDTH - others))
@@ -170,5 +280,6 @@ def _aligned(rows: Sequence[tuple[str, ...]], headers: int, totals: int) -> str:
         lines.append("  ".join(cells).rstrip())
     rule = "-" * (widths[0] + others)
     lines.insert(headers, rule)
-    lines.insert(len(lines) - totals, rule)
+    if totals:
+        lines.insert(len(lines) - totals, rule)
     return "\n".join(lines)

@@ -1,8 +1,25 @@
 """dlload.table: what is printed at the end, from a result made by hand."""
 
+from typing import Literal
+
+import msgspec
 import pytest
-from dlclient.results import Environment, Latency, Phase, PlanFacts, Reason, Run, Seeds, Summary, Target
-from dlload.table import WIDTH, milliseconds, result_table
+from dlclient.results import (
+    Clock,
+    Environment,
+    Latency,
+    Objective,
+    Phase,
+    PlanFacts,
+    Reason,
+    Run,
+    Seeds,
+    SendLag,
+    Summary,
+    Target,
+)
+from dlclient.search_result import Point, SearchResult
+from dlload.table import WIDTH, milliseconds, result_table, search_table
 
 HOST = Environment(
     host="h",
@@ -168,3 +185,149 @@ def test_it_fits_an_ordinary_terminal(mean_s: float, counts: tuple[int, ...]) ->
     lines = result_table(run(*phases, reasons=(long,))).splitlines()
     assert max(len(line) for line in lines if "xxx" not in line) <= WIDTH
     assert any(line.startswith("resnext") for line in lines)
+
+
+def open_run(*phases: Phase, reasons: tuple[Reason, ...] = ()) -> Run:
+    """The same with a schedule."""
+    closed = run(*phases, reasons=reasons)
+    return msgspec.structs.replace(closed, plan=msgspec.structs.replace(closed.plan, load="60/s poisson", users=100))
+
+
+def measured(mean_s: float, lag_s: float) -> Summary:
+    """A thousand good answers, `lag_s` of each spent in the load tester, with intervals of a tenth to both sides."""
+
+    def times(seconds: float) -> Latency:
+        intervals = dict.fromkeys(("mean", "p50", "p90", "p99"), (seconds * 0.9, seconds * 1.1))
+        return Latency(seconds, seconds, seconds, seconds, None, 2 * seconds, intervals)
+
+    return msgspec.structs.replace(
+        summary(mean_s, 1000),
+        latency_s=times(mean_s),
+        service_s=times(mean_s - lag_s),
+        first_byte_s=msgspec.structs.replace(times(mean_s - lag_s), intervals=None),
+        send_lag_s=SendLag(mean=lag_s, p99=lag_s, p50=lag_s, largest=lag_s),
+    )
+
+
+def warm_phase(total: Summary, **more: object) -> Phase:
+    return msgspec.structs.replace(phase("warm", {"a": total}, total), **more)
+
+
+def totals(text: str) -> dict[str, str]:
+    """name -> the rest of its line, of the table of totals."""
+    (block,) = [block for block in text.split("\n\n") if block.startswith("total, ms")]
+    lines = [line for line in block.splitlines() if "  warm  " in line]
+    return {line.partition("  warm")[0].strip(): " ".join(line.partition("  warm")[2].split()) for line in lines}
+
+
+def test_an_open_loop_shows_what_the_user_waited_beside_what_the_server_took() -> None:
+    found = totals(result_table(open_run(warm_phase(measured(0.010, 0.004)))))
+    assert list(found) == ["response", "service", "first byte", "send lag"]
+    assert found["response"] == "10.00 [9.000, 11.00] 10.00 [9.000, 11.00] 10.00 10.00 [9.000, 11.00] n/a 20.00"
+    assert found["service"].startswith("6.000 [5.400, 6.600] 6.000 [5.400, 6.600] 6.000 6.000 [5.400, 6.600]")
+    assert found["first byte"] == "6.000 6.000 6.000 6.000 n/a 12.00"
+    assert found["send lag"] == "4.000 4.000 4.000 4.000"
+
+
+def test_a_closed_loop_has_one_latency() -> None:
+    found = totals(result_table(run(warm_phase(measured(0.010, 0.004)))))
+    assert list(found) == ["latency", "first byte", "send lag"]
+
+
+def test_without_an_answer_there_are_no_totals() -> None:
+    assert "total, ms" not in result_table(run(warm_phase(summary(None, 0))))
+
+
+def test_an_open_loop_says_its_load_and_what_of_it_was_sent() -> None:
+    total = msgspec.structs.replace(measured(0.010, 0.004), dropped=3, new_connections=7)
+    text = result_table(open_run(warm_phase(total, offered_per_s=60.0, delivered_per_s=57.0)))
+    assert text.startswith(
+        "VALID: 2,000 requests a phase, open loop, 60/s poisson, at most 100 in flight, batch 1, seed 1"
+    )
+    line = next(line for line in text.splitlines() if line.startswith("warm: "))
+    assert line.startswith(
+        "warm: offered 60 requests/s, sent 57/s (95.0%); 3 dropped, never sent; 7 of 1,001 requests had"
+    )
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [
+        (Clock(warm_up_requests=1200, warm_up_s=3.25), "warm: 1,200 requests before the clock (3.2 s)."),
+        (Clock(warm_up_requests=9, warm_up_s=1, steady=True), "warm: 9 requests before the clock (1.0 s, until 3 windows agreed)."),
+        (Clock(warm_up_requests=9, warm_up_s=1, steady=False), "(1.0 s, in which no 3 windows agreed)."),
+        (Clock(to_s=14.06, left_out=65), "warm: 65 that were due after 14.1 s are not counted."),
+        (Clock(from_s=2.0, to_s=14.06, left_out=65), "65 that were due before 2.0 s or after 14.1 s are not counted."),
+    ],
+)  # fmt: skip
+def test_what_the_clock_left_out_is_said(clock: Clock, said: str) -> None:
+    assert said in result_table(run(warm_phase(measured(0.010, 0.004), clock=clock)))
+
+
+def test_nothing_is_said_of_a_course_without_anything_to_say() -> None:
+    own = msgspec.structs.replace(measured(0.010, 0.004), new_connections=8)  # one for each user
+    assert not [line for line in result_table(run(warm_phase(own))).splitlines() if line.startswith("warm: ")]
+    again = msgspec.structs.replace(own, new_connections=9)
+    assert "warm: 9 requests had to connect first." in result_table(run(warm_phase(again)))
+
+
+def objective(outcome: Literal["met", "missed", "cannot-tell"], *, sure: bool) -> Objective:
+    return Objective(text="p99<50ms", outcome=outcome, sure=sure, sentence="p99<50ms: measured 20 ms")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sure", "printed"),
+    [
+        ("met", True, "objective met, warm: p99<50ms: measured 20 ms."),
+        ("missed", True, "objective MISSED, warm: p99<50ms: measured 20 ms."),
+        ("missed", False, "objective MISSED (not with 99 % confidence), warm: p99<50ms: measured 20 ms."),
+        ("cannot-tell", False, "objective CANNOT TELL, warm: p99<50ms: measured 20 ms."),
+    ],
+)
+def test_objectives_stand_right_below_the_verdict(
+    outcome: Literal["met", "missed", "cannot-tell"], sure: bool, printed: str
+) -> None:
+    text = result_table(run(warm_phase(measured(0.010, 0.004), objectives=(objective(outcome, sure=sure),))))
+    assert text.splitlines()[1] == printed
+
+
+def test_objectives_of_an_invalid_run_are_not_taken_for_results() -> None:
+    reason = Reason("errors", "3 requests failed", "see the log")
+    own = warm_phase(measured(0.010, 0.004), objectives=(objective("met", sure=True),))
+    lines = result_table(run(own, reasons=(reason,))).splitlines()
+    assert lines[1] == "reason: 3 requests failed. See the log."
+    assert lines[2] == "The objectives, by figures that are not to be trusted:"
+    assert lines[3].startswith("objective met, warm")
+
+
+@pytest.mark.parametrize("mean_s", [0.0005, 0.01, 1.2345, 12.5, 59.9])
+def test_intervals_fit_an_ordinary_terminal_too(mean_s: float) -> None:
+    phases = [warm_phase(measured(mean_s, mean_s / 2), name=name) for name in ("warm", "host", "disk")]
+    assert max(map(len, result_table(open_run(*phases)).splitlines())) <= WIDTH
+
+
+def test_a_search_shows_its_answer_how_that_stood_and_the_curve() -> None:
+    found = SearchResult(
+        schema="dlserve-search/1",
+        slo=("p99<50ms",),
+        found="found",
+        rate_per_s=97.5,
+        upper_per_s=102.0,
+        sentence="97.5 requests/s is the highest rate",
+        knee_per_s=80.0,
+        probes=5,
+        requests=12_345,
+        confirmed_in="probe-05",
+        objectives=(objective("met", sure=True),),
+        curve=(
+            Point(rate_per_s=80, requests=500, delivered_per_s=80.1, mean_s=0.010, p50_s=0.009, meets=True),
+            Point(rate_per_s=102, requests=4000, delivered_per_s=99.0, mean_s=None, p50_s=None, meets=False),
+        ),
+        runs=("probe-01",),
+    )
+    lines = search_table(found).splitlines()
+    assert lines[0].startswith("FOUND: 97.5 requests/s for p99<50ms.")
+    assert lines[2] == "confirmation, met: p99<50ms: measured 20 ms."
+    assert lines[5].split() == ["80", "500", "80.1", "10.00", "9.000", "yes"]
+    assert lines[6].split() == ["102", "4,000", "99", "-", "-", "no"]
+    assert lines[-1] == "The latency turns steep at about 80/s. 5 runs, 12,345 requests."

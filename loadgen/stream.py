@@ -19,6 +19,7 @@ from typing import ClassVar
 import gevent
 from dlclient.local_server import default_workers
 from dlclient.results import Record
+from dlclient.search_result import SEARCH_FILE
 from dlload.bell import Bell
 from dlload.campaign import Campaign, campaign_of
 from dlload.distribution import Assignment, Desk, Outpost
@@ -213,7 +214,11 @@ class Stream:
         try:
             with _undisturbed():
                 report = not self._options.no_report
-                good = _show(run, report=report) if self._campaign is None else _show_campaign(self._campaign, run)
+                good = (
+                    _show(run, report=report)
+                    if self._campaign is None
+                    else _show_campaign(self._campaign, run, report=report)
+                )
         except RecordError as exc:
             logger.error("%s", exc)  # noqa: TRY400  a sentence for the user, no bug of ours to trace
         finally:
@@ -236,11 +241,14 @@ class Stream:
                 self._environment.process_exit_code = 1
 
 
-def _show_campaign(campaign: Campaign, last: StreamRun) -> bool:
+def _show_campaign(campaign: Campaign, last: StreamRun, *, report: bool) -> bool:
     """The same of several runs. `last`: the one that is finished, or was interrupted."""
     last.finish()
     text, good = campaign.finish()
-    print(f"\n{text}\nresults: {campaign.folder}", flush=True)
+    print(f"\n{text}", flush=True)
+    if report and (campaign.folder / SEARCH_FILE).exists():
+        good = _report(campaign.folder, of_search=True) and good
+    print(f"results: {campaign.folder}", flush=True)
     return good
 
 
@@ -296,12 +304,14 @@ def _show(run: StreamRun, *, report: bool) -> bool:
     return good
 
 
-def _report(folder: Path) -> bool:
-    """Draw a run's report; whether that went well."""
+def _report(folder: Path, *, of_search: bool = False) -> bool:
+    """Draw the report of a run, or of a search and the run that confirmed it; whether that went well."""
     try:
-        from dlreport.stream import write_report  # noqa: PLC0415  slow to import, and not needed to measure
+        from dlreport.search import write_search_report  # noqa: PLC0415  slow to import, and not needed to measure
+        from dlreport.stream import write_report  # noqa: PLC0415  the same
 
-        print(f"report: {write_report(folder)}", flush=True)
+        page = write_search_report(folder) if of_search else write_report(folder)
+        print(f"report: {page}", flush=True)
     except Exception:
         logger.exception("the report could not be written; the results are kept in %s", folder)
         return False

@@ -10,11 +10,14 @@ import msgspec
 from dlreport.errors import NotAResultError, ReportError
 
 _RUN_FILE = "run.json"
+_SEARCH_FILE = "search.json"
+_SEARCH = "search"
 
 _EPILOG = """\
 examples:
   dlreport results/demo                    the report lands beside the result
   dlreport results/demo -o /tmp/report     or elsewhere; the result folder is only read
+  dlreport results/search-20260101-120000  a search for a rate (--find-rate): its curve, and the run that confirmed it
 
 A report is a page (report.html: one file, opens anywhere without a network), its pictures (pictures/: PNG and SVG) and its
 tables (tables/: CSV with seconds and bytes, Markdown with the printed figures). The same result gives the same report.
@@ -24,14 +27,20 @@ said; 2 the command line was wrong.
 """
 
 
+def _write_search(folder: Path, into: Path | None) -> Path:
+    from dlreport.search import write_search_report  # noqa: PLC0415  as below
+
+    return write_search_report(folder, into)
+
+
 def _write_stream(folder: Path, into: Path | None) -> Path:
     from dlreport.stream import write_report  # noqa: PLC0415  brings matplotlib, which --help and errors need not wait for
 
     return write_report(folder, into)
 
 
-_WRITERS: Mapping[str, Callable[[Path, Path | None], Path]] = {"stream": _write_stream}
-"""What a result says it is (`kind` in run.json) -> who reports on it."""
+_WRITERS: Mapping[str, Callable[[Path, Path | None], Path]] = {"stream": _write_stream, _SEARCH: _write_search}
+"""What a result is -> who reports on it: `kind` in run.json; a search where there is a search.json."""
 
 
 class _Kind(msgspec.Struct):
@@ -46,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("result", metavar="RESULT", type=Path, help=f"a result folder: it holds a {_RUN_FILE}")
+    parser.add_argument(
+        "result", metavar="RESULT", type=Path, help=f"a result folder: it holds a {_RUN_FILE}, or a {_SEARCH_FILE}"
+    )
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write the report here (default: RESULT)")
     options = parser.parse_args(arguments)
     try:
@@ -67,6 +78,8 @@ def _kind(folder: Path) -> str:
     if what:
         raise NotAResultError(f"{folder} {what}; name the folder that the load tester wrote (it holds {_RUN_FILE})")
     path = folder / _RUN_FILE
+    if not path.exists() and (folder / _SEARCH_FILE).exists():
+        return _SEARCH
     try:
         kind = msgspec.json.decode(path.read_bytes(), type=_Kind).kind
     except FileNotFoundError as exc:

@@ -38,11 +38,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure or name: the raw value and its text."""
+    """One figure or name: the raw value and its text. `note`: what stands beside the text, smaller."""
 
     value: Value
     text: str
     tone: Tone = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def to_markdown(table: Table) -> str:
     """A pipe table under its title, texts for people; columns are padded, so that it reads well as plain text too."""
     columns = table.printed_columns
     headings = [f"{column.heading} [{column.unit}]" if column.unit else column.heading for column in columns]
-    lines = [[_markdown(cell.text) for cell in table.printed_cells(row)] for row in table.rows]
+    lines = [[_markdown(f"{cell.text} {cell.note}".strip()) for cell in table.printed_cells(row)] for row in table.rows]
     widths = [max(3, *map(len, texts)) for texts in zip(headings, *lines, strict=True)]
     ruler = [
         "-" * (width - 1) + (":" if column.numeric else "-") for width, column in zip(widths, columns, strict=True)

@@ -13,7 +13,9 @@ from dlclient.results import (
     PLAN_SCHEMA,
     REQUESTS_FILE,
     SCHEMA,
+    Clock,
     Environment,
+    Objective,
     Phase,
     PlanFacts,
     PlanHeader,
@@ -84,15 +86,26 @@ class StreamResult:
     started: dict[str, float] = field(default_factory=dict)
     """When each phase began, on the clock of the samples."""
     samples: Sequence[Sample | Note] = ()
+    load: str = "closed"
+    offered_per_s: float | None = None
+    delivered_per_s: float | None = None
+    objectives: tuple[Objective, ...] = ()
+    clock: Clock = Clock()
 
     def run(self) -> Run:
         """run.json of it: summaries computed as the load tester computes them."""
         phases: list[Phase] = []
-        for name, records in self.phases.items():
+        for name, sent in self.phases.items():
+            to_s = self.clock.to_s
+            records = [one for one in sent if to_s is None or one.due_s <= to_s]
             total, services = summarize(records, self.services, self.weights_bytes, self.phases.get("warm", ()))
             phases.append(
                 Phase(
                     name=name,
+                    clock=self.clock,
+                    offered_per_s=self.offered_per_s,
+                    delivered_per_s=self.delivered_per_s,
+                    objectives=self.objectives,
                     verdict="invalid" if self.reasons else "valid",
                     reasons=(),
                     warnings=(),
@@ -131,6 +144,7 @@ class StreamResult:
             image_sha256="ab" * 32,
             batch_size=self.batch_size,
             users=2,
+            load=self.load,
             phases=tuple(self.phases) or ("warm", "disk"),
             sha256="cd" * 32,
         )
@@ -175,6 +189,19 @@ def record(phase: str, index: int, due_s: float, latency_s: float, model: str, *
     return Record(
         phase=phase, index=index, due_s=due_s, sent_s=due_s, done_s=due_s + latency_s, model=model, **(values | more)
     )
+
+
+def late(
+    phase: str, number: int, *, rate_per_s: float = 100.0, service_s: float = 0.01, lag_s: float = 0.002
+) -> list[Record]:
+    """A phase of an open loop of constant gaps, each request sent late and then served in the same time."""
+    records = []
+    for index in range(number):
+        due_s = index / rate_per_s
+        sent_s = due_s + lag_s
+        times = {"sent_s": sent_s, "first_byte_s": sent_s + 0.9 * service_s, "done_s": sent_s + service_s}
+        records.append(msgspec.structs.replace(record(phase, index, due_s, service_s, "a"), **times))
+    return records
 
 
 def failed(phase: str, index: int, due_s: float, model: str, status: int = 500, error: str = "InternalError") -> Record:

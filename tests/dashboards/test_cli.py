@@ -87,10 +87,10 @@ def test_a_result_of_another_kind_is_refused_with_the_known_ones(result: Path) -
 
 
 def test_a_result_of_another_version_is_refused(result: Path) -> None:
-    change_run(result, schema="dlserve-stream/2")
+    change_run(result, schema="dlserve-stream/99")
     done = dlreport(result)
     assert done.returncode == 1
-    assert "dlserve-stream/2" in done.stderr
+    assert "dlserve-stream/99" in done.stderr
     assert "use the version of dlserve that wrote it" in done.stderr
 
 

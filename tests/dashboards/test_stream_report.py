@@ -258,7 +258,7 @@ def test_every_picture_is_in_the_page_with_words_and_lies_beside_it_in_both_form
 
 def test_tables_lie_beside_the_page_in_both_formats(folder: Path) -> None:
     files = sorted(path.name for path in (folder / "tables").iterdir())
-    names = ["comparison", "failures", "phases", "published", "stages"]
+    names = ["clocks", "comparison", "failures", "phases", "published", "stages"]
     assert files == sorted(f"{name}.{kind}" for name in names for kind in ("csv", "md"))
 
 
@@ -285,7 +285,7 @@ def test_published_figures_stand_beside_this_runs_with_hardware_class_and_scope(
 def test_equal_results_give_equal_files(plain: Path, tmp_path: Path) -> None:
     again = two_phases().write(tmp_path)
     write_report(again)
-    assert len(made(plain)) == 1 + 10 + 10
+    assert len(made(plain)) == 1 + 10 + 12
     assert made(again) == made(plain)
 
 

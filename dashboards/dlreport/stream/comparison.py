@@ -47,6 +47,22 @@ def rates(view: StreamView) -> str:
     return f"{_capital(', '.join(told))}." if told else ""
 
 
+def offered(view: StreamView) -> str:
+    """What was due and what of it was sent, of an open loop; "" of a closed one."""
+    told = [
+        f"{phase.label} {significant(rate)} requests/s were due and {_share(sent, rate)} of them sent"
+        for phase in view.phases
+        if (rate := phase.phase.offered_per_s) and (sent := phase.phase.delivered_per_s) is not None
+    ]
+    dropped = sum(phase.total.dropped for phase in view.phases)
+    never = f"; {_counted(dropped, 'request')} dropped, never sent" if dropped else ""
+    return f"Open loop, {view.run.plan.load}: {', '.join(told)}{never}." if told else ""
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{min(part / whole, 1.0):.1%}".replace("%", " %")
+
+
 def amount(view: StreamView) -> str:
     """How much was sent, and how much of it failed."""
     requests = sum(phase.total.requests for phase in view.phases)

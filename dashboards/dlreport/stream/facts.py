@@ -5,9 +5,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dlclient.results import Environment, PlanFacts, Run
+from dlclient.results import Clock, Environment, PlanFacts, Run
 
-from dlreport.quantity import MISSING, count, gigabytes, megabytes, moment
+from dlreport.quantity import MISSING, count, gigabytes, megabytes, moment, significant
+
+_WHOLE = "nothing: every request is in the figures"
+_COLD = {
+    "cache": "the request itself, which says what its model should be",
+    "reload": "deleting the model and creating it anew before the request",
+}
+"""How a model was made cold, by what the target says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,12 @@ def facts(run: Run) -> tuple[Facts, ...]:
         Facts("The server", _server(run)),
         Facts("The load tester's machine", _environment(run.environment)),
     )
+
+
+def left_out(run: Run) -> str:
+    """What was sent and is in no figure, in a sentence; "" where the figures are of everything."""
+    told = [f"{phase.name}: {text}" for phase in run.phases if (text := _clock(phase.clock)) != _WHOLE]
+    return f"Not in the figures: {'; '.join(told)}." if told else ""
 
 
 def hardware(run: Run) -> str:
@@ -70,6 +83,7 @@ def _run(run: Run) -> tuple[tuple[str, str], ...]:
             f"{run.timed_scope}: from the moment a request was due to the end of its answer, less the stage demote",
         ),
         ("device", "simulated: the figures say nothing about real hardware" if run.simulated else "real"),
+        *((f"not counted, {phase.name}", _clock(phase.clock)) for phase in run.phases),
     )
 
 
@@ -81,13 +95,31 @@ def _plan(plan: PlanFacts) -> tuple[tuple[str, str], ...]:
         ("models", ", ".join(plan.services)),
         ("mix", plan.mix),
         ("load", "closed loop: requests follow answers" if plan.load == "closed" else f"open loop: {plan.load}"),
-        ("users", f"{count(plan.users)}: at most so many requests were in flight"),
+        (
+            "users" if plan.load == "closed" else "senders",
+            f"{count(plan.users)}: at most so many requests were in flight",
+        ),
         ("Locust processes that sent", count(plan.shares)),
         ("images per request", count(plan.batch_size)),
         ("images", f"{plan.images}: {count(plan.image_count)} different, {megabytes(plan.image_bytes)} MB in all"),
         ("sha256 of the images", plan.image_sha256),
         ("sha256 of the plan", f"{plan.sha256} ({plan.file})"),
     )
+
+
+def _clock(clock: Clock) -> str:
+    """What of a phase was not counted."""
+    parts = []
+    if clock.warm_up_requests:
+        steady = {True: ", until 3 windows agreed", False: ", in which no 3 windows agreed", None: ""}[clock.steady]
+        parts.append(
+            f"{count(clock.warm_up_requests)} requests of a warm-up ({significant(clock.warm_up_s)} s{steady})"
+        )
+    if clock.left_out:
+        before = f"before {significant(clock.from_s)} s" if clock.from_s else ""
+        after = f"after {significant(clock.to_s)} s" if clock.to_s is not None else ""
+        parts.append(f"{count(clock.left_out)} requests due {' or '.join(filter(None, (before, after)))}")
+    return ", ".join(parts) or _WHOLE
 
 
 def _server(run: Run) -> tuple[tuple[str, str], ...]:
@@ -106,7 +138,8 @@ def _server(run: Run) -> tuple[tuple[str, str], ...]:
         ("page cache", _page_cache(run)),
         ("room for weights", f"{gigabytes(budget)} GB over all workers" if budget else MISSING),
     )
-    return (("address", run.target.url), ("requests sent as", run.target.protocol), *told)
+    cold = _COLD.get(run.target.cold, run.target.cold)
+    return (("address", run.target.url), ("requests sent as", run.target.protocol), ("made cold by", cold), *told)
 
 
 def _page_cache(run: Run) -> str:

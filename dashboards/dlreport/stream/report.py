@@ -4,23 +4,21 @@ from pathlib import Path
 
 from dlclient.statistics import PERCENTILE_FLOORS
 
-from dlreport.errors import OutputError
+from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
 from dlreport.page import render
 from dlreport.quantity import moment
 from dlreport.stream import facts, tables
 from dlreport.stream.breakdown import STAGES
-from dlreport.stream.comparison import amount, answer, rates
+from dlreport.stream.clocks import clocks
+from dlreport.stream.comparison import amount, answer, offered, rates
 from dlreport.stream.context import context
 from dlreport.stream.limits import limits_table, source
 from dlreport.stream.networks import networks, unpublished
+from dlreport.stream.objectives import OUTCOMES, objectives_table, standing
 from dlreport.stream.pictures import draw_all
 from dlreport.stream.view import StreamView, load_stream
 from dlreport.style import Frame, Picture, phase_colors
-from dlreport.table import Table, to_csv, to_markdown
-
-PAGE_FILE = "report.html"
-PICTURES_FOLDER = "pictures"
-TABLES_FOLDER = "tables"
+from dlreport.table import Table
 
 
 def write_report(folder: Path, into: Path | None = None) -> Path:
@@ -31,7 +29,9 @@ def write_report(folder: Path, into: Path | None = None) -> Path:
     """
     view = load_stream(folder)
     made = {
+        "objectives": objectives_table(view),
         "comparison": tables.comparison(view),
+        "clocks": clocks(view),
         "stages": tables.stages(view),
         "phases": tables.phases(view),
         "failures": tables.failures(view),
@@ -39,33 +39,18 @@ def write_report(folder: Path, into: Path | None = None) -> Path:
         "published": context(view),
         "networks": networks(view),
     }
-    target = into or folder
-    try:
-        for part in (PICTURES_FOLDER, TABLES_FOLDER):
-            (target / part).mkdir(parents=True, exist_ok=True)
-        _write_tables(target / TABLES_FOLDER, made)
+    with report_folder(into or folder) as target:
+        write_tables(target, made.values())
         drawn = draw_all(view, _frame(view), target / PICTURES_FOLDER)
-        page = target / PAGE_FILE
-        page.write_text(_page(view, made, drawn), encoding="utf-8")
-    except OSError as exc:
-        raise OutputError(
-            f"cannot write the report into {target}: {exc.strerror or exc}; name a folder that can be written (-o DIR)"
-        ) from exc
-    return page
-
-
-def _write_tables(folder: Path, made: dict[str, Table | None]) -> None:
-    for table in made.values():
-        if table is not None:
-            (folder / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
-            (folder / f"{table.name}.md").write_text(to_markdown(table), encoding="utf-8")
+        return write_page(target, _page(view, made, drawn))
 
 
 def _frame(view: StreamView) -> Frame:
     """Where a picture is from, and what nobody may overlook who sees only the picture."""
     run = view.run
+    load = run.plan.load if view.is_open else f"{run.plan.users} users"
     foot = (
-        f"dlserve stream · {moment(run.started)} · seed {run.plan.seeds} · {run.plan.users} users · plan {run.plan.sha256[:10]}"
+        f"dlserve stream · {moment(run.started)} · seed {run.plan.seeds} · {load} · plan {run.plan.sha256[:10]}"
         f" · {facts.hardware(run) or 'hardware not told'}"
     )
     return Frame(foot, stamps(view))
@@ -87,6 +72,9 @@ def _page(view: StreamView, made: dict[str, Table | None], drawn: dict[str, list
             "warnings": (*view.run.warnings, *view.remarks),
             "answer": answer(view),
             "rates": rates(view),
+            "offered": offered(view),
+            "standing": standing(view),
+            "outcomes": OUTCOMES,
             "amount": amount(view),
             "started": moment(view.run.started),
             "hardware": facts.hardware(view.run),
@@ -94,6 +82,7 @@ def _page(view: StreamView, made: dict[str, Table | None], drawn: dict[str, list
             "tables": made,
             "pictures": drawn,
             "facts": facts.facts(view.run),
+            "left_out": facts.left_out(view.run),
             "limits_source": source(view),
             "unpublished": unpublished(view),
             "server_json": facts.server_json(view.run),

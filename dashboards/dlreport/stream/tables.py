@@ -7,10 +7,19 @@ from dlclient.results import Summary
 from dlreport.quantity import count, gigabytes, latency_text, megabytes, milliseconds, ratio, significant
 from dlreport.stream.breakdown import STAGES, break_down
 from dlreport.stream.comparison import latency_ratio
+from dlreport.stream.estimates import HEADINGS, estimate_cells, estimate_columns
 from dlreport.stream.view import PhaseView, StreamView
 from dlreport.table import Cell, Column, Row, Table, missing, name
 
 ALL = "all models"
+_PRINTED = {"mean", "p50", "p90", "p99"}
+"""Of each model; the table of clocks has more of all of them."""
+_SCHEDULED = (
+    Column("offered_per_s", "offered", "1/s"),
+    Column("delivered_per_s", "sent", "1/s"),
+    Column("dropped", "dropped"),
+)
+"""What a phase of an open loop has besides."""
 
 
 def comparison(view: StreamView) -> Table:
@@ -20,10 +29,7 @@ def comparison(view: StreamView) -> Table:
         Column("phase", "phase", numeric=False),
         Column("requests", "requests"),
         Column("errors", "errors"),
-        Column("mean_s", "mean", "ms"),
-        Column("p50_s", "p50", "ms"),
-        Column("p90_s", "p90", "ms"),
-        Column("p99_s", "p99", "ms"),
+        *(column for figure in HEADINGS for column in estimate_columns(figure, printed=figure in _PRINTED)),
         *((Column("cold_over_warm", "cold / warm"),) if view.compared else ()),
         Column("images_per_s", "images/s"),
         Column("wall_s_per_image", "wall / image", "ms"),
@@ -73,6 +79,10 @@ def phases(view: StreamView) -> Table:
         Column("requests", "requests"),
         Column("errors", "errors"),
         Column("wall_s", "duration", "s"),
+        *(_SCHEDULED if view.is_open else ()),
+        Column("new_connections", "connected anew"),
+        Column("warm_up_requests", "sent before the clock"),
+        Column("left_out", "sent, not counted"),
         Column("found", "temperatures that the server found", numeric=False),
     )
     rows = tuple(
@@ -83,6 +93,10 @@ def phases(view: StreamView) -> Table:
                 _number(phase.total.requests),
                 _errors(phase.total.errors),
                 _cell(phase.total.wall_s, significant),
+                *(_scheduled_cells(phase) if view.is_open else ()),
+                _number(phase.total.new_connections),
+                _number(phase.phase.clock.warm_up_requests),
+                _number(phase.phase.clock.left_out),
                 _found(phase),
             ),
             phase=phase.name,
@@ -137,15 +151,20 @@ def _comparison_cells(view: StreamView, phase: PhaseView, group: str, summary: S
         name(phase.label),
         _number(summary.requests),
         _errors(summary.errors),
-        _latency(latency.mean, samples),
-        _latency(latency.p50, samples),
-        _latency(latency.p90, samples),
-        _latency(latency.p99, samples),
+        *(cell for figure in HEADINGS for cell in estimate_cells(latency, figure, samples)),
         *((_times_slower(view, phase, group, summary),) if view.compared else ()),
         _of_answers(summary.images_per_s, samples, significant),
         _of_answers(summary.wall_s_per_image, samples, milliseconds),
         _cell(summary.weights_bytes, megabytes),
         _load(phase, summary),
+    )
+
+
+def _scheduled_cells(phase: PhaseView) -> tuple[Cell, ...]:
+    return (
+        _cell(phase.phase.offered_per_s, significant),
+        _cell(phase.phase.delivered_per_s, significant),
+        _errors(phase.total.dropped),
     )
 
 

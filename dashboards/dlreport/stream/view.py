@@ -1,5 +1,6 @@
 """A stream result as its report sees it: phases with their names and samples, services in one order, what failed."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 from dlclient.errors import ResultError
 from dlclient.limits import Limits, kept_limits
-from dlclient.results import Phase, Reason, Record, Run, Summary, read_records, read_run
+from dlclient.results import Clock, Phase, Reason, Record, Run, Summary, read_records, read_run
 from dlclient.statistics import forward_alone_s
 from dlclient.timeline import Note, Sample, read_samples
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ class PhaseView:
     phase: Phase
     good_due_s: NDArray[np.float64]
     good_latency_s: NDArray[np.float64]
+    """Response times."""
+    good_service_s: NDArray[np.float64]
+    good_send_lag_s: NDArray[np.float64]
     good_done_s: NDArray[np.float64]
     good_images: NDArray[np.float64]
     """How many images each good answer is about."""
@@ -88,6 +92,11 @@ class StreamView:
     """About the sampling itself."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether requests were due by a schedule, whatever became of the ones before."""
+        return self.run.plan.load != "closed"
+
+    @property
     def baseline(self) -> PhaseView | None:
         """What the other phases are compared with: the warm one; None where none was warm."""
         return next((phase for phase in self.phases if phase.name == "warm"), None)
@@ -140,17 +149,24 @@ def _numbers(value: object) -> Iterator[float]:
 
 def view_of(run: Run, records: Sequence[Record], limits: Limits | None = None) -> StreamView:
     """Sort the records into the run's phases."""
+    clocks = {phase.name: phase.clock for phase in run.phases}
     by_phase: dict[str, list[Record]] = {phase.name: [] for phase in run.phases}
-    for record in records:
+    counted = [record for record in records if _within(record, clocks.get(record.phase))]
+    for record in counted:
         by_phase.setdefault(record.phase, []).append(record)
     return StreamView(
         run=run,
         phases=tuple(_phase_view(phase, by_phase[phase.name]) for phase in run.phases),
         services=_services(run),
-        failures=_failures(records),
+        failures=_failures(counted),
         remarks=_remarks(run, by_phase),
         limits=limits,
     )
+
+
+def _within(record: Record, clock: Clock | None) -> bool:
+    """Whether the figures are of this request too."""
+    return clock is None or clock.from_s <= record.due_s <= (math.inf if clock.to_s is None else clock.to_s)
 
 
 def _phase_view(phase: Phase, records: Sequence[Record]) -> PhaseView:
@@ -161,6 +177,8 @@ def _phase_view(phase: Phase, records: Sequence[Record]) -> PhaseView:
         good_latency_s=np.array([record.latency_s for record in good], dtype=np.float64),
         good_done_s=np.array([record.done_s for record in good], dtype=np.float64),
         good_images=np.array([record.images for record in good], dtype=np.float64),
+        good_service_s=np.array([record.service_s for record in good], dtype=np.float64),
+        good_send_lag_s=np.array([record.send_lag_s for record in good], dtype=np.float64),
         failed_due_s=np.array([record.due_s for record in records if not record.ok], dtype=np.float64),
         forward_alone_s=forward_alone_s(records),
         ended_s=max((record.done_s for record in records), default=0.0),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from dlreport.stream.pictures.clocks import draw_clocks
 from dlreport.stream.pictures.distributions import draw_distributions
 from dlreport.stream.pictures.models import draw_models
 from dlreport.stream.pictures.stages import draw_stages
@@ -12,7 +13,14 @@ from dlreport.stream.view import StreamView
 from dlreport.style import Frame, Picture, house_style
 
 _Draw = Callable[[StreamView, Frame, Path], list[Picture]]
-_PICTURES: tuple[_Draw, ...] = (draw_models, draw_distributions, draw_stages, draw_timeline, draw_through)
+_PICTURES: tuple[_Draw, ...] = (
+    draw_models,
+    draw_clocks,
+    draw_distributions,
+    draw_stages,
+    draw_timeline,
+    draw_through,
+)
 
 
 def draw_all(view: StreamView, frame: Frame, folder: Path) -> dict[str, list[Picture]]:

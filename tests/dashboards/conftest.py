@@ -1,5 +1,6 @@
 """Stream result folders made up for the report's tests: every figure in them is known beforehand."""
 
+import csv
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,11 @@ from dlclient.results import (
     Seeds,
     Slot,
     Target,
+    write_json,
     write_run,
 )
+from dlclient.search_result import SCHEMA as SEARCH_SCHEMA
+from dlclient.search_result import SEARCH_FILE, Point, SearchResult
 from dlclient.statistics import summarize, temperatures
 from dlclient.timeline import SAMPLES_FILE, ClientSample, GpuSample, Note, Sample, ServerSample, encode_line
 
@@ -90,7 +94,7 @@ class StreamResult:
     offered_per_s: float | None = None
     delivered_per_s: float | None = None
     objectives: tuple[Objective, ...] = ()
-    clock: Clock = Clock()
+    clock: Clock = field(default_factory=Clock)
 
     def run(self) -> Run:
         """run.json of it: summaries computed as the load tester computes them."""
@@ -266,3 +270,70 @@ def change_run(folder: Path, **changes: object) -> None:
     """Overwrite fields of a folder's run.json."""
     path = folder / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@dataclass
+class SearchFolder:
+    """A search that found 97.5 requests/s in three runs; `changes` are of its search.json, `kept` the runs that are there."""
+
+    changes: Mapping[str, object] = field(default_factory=dict)
+    simulated: bool = False
+    kept: tuple[str, ...] = ("probe-01", "probe-02", "probe-03")
+
+    def write(self, folder: Path) -> Path:
+        """The folder, as the load tester leaves it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        rates = {"probe-01": 80.0, "probe-02": 102.0, "probe-03": 97.5}
+        for name in self.kept:
+            met = name != "probe-02"
+            StreamResult(
+                {"warm": late("warm", 90, rate_per_s=rates[name])},
+                ("a",),
+                {},
+                reasons=() if met else (Reason("unstable-windows", "latency rose", "lower --rate"),),
+                simulated=self.simulated,
+                load=f"{rates[name]:g}/s poisson",
+                offered_per_s=rates[name],
+                delivered_per_s=rates[name],
+                objectives=(self._standing(met=met),),
+            ).write(folder / name)
+        write_json(folder / SEARCH_FILE, msgspec.structs.replace(self._found(), **self.changes))
+        return folder
+
+    def _standing(self, *, met: bool) -> Objective:
+        return Objective(
+            text="p90<40ms", outcome="met" if met else "missed", sure=True, sentence="p90<40ms: measured 12 ms"
+        )
+
+    def _found(self) -> SearchResult:
+        def point(rate: float, mean_s: float | None, *, meets: bool | None) -> Point:
+            return Point(
+                rate_per_s=rate, requests=500, delivered_per_s=rate, mean_s=mean_s, p50_s=mean_s and 0.9 * mean_s, meets=meets
+            )  # fmt: skip
+
+        return SearchResult(
+            schema=SEARCH_SCHEMA,
+            slo=("p90<40ms",),
+            found="found",
+            rate_per_s=97.5,
+            upper_per_s=102.0,
+            sentence="97.5 requests/s is the highest rate that meets the objective",
+            knee_per_s=80.0,
+            probes=3,
+            requests=12_345,
+            confirmed_in="probe-03",
+            objectives=(self._standing(met=True),),
+            curve=(
+                point(80.0, 0.010, meets=True),
+                point(90.0, 0.015, meets=None),
+                point(102.0, 0.030, meets=False),
+                point(400.0, None, meets=False),
+            ),
+            runs=("probe-01", "probe-02", "probe-03"),
+        )

@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dlclient.results import Clock, Objective
+from dlreport.search import write_search_report
 from dlreport.stream import write_report
 
-from tests.dashboards.conftest import StreamResult, drawn
+from tests.dashboards.conftest import SearchFolder, StreamResult, drawn, late
 
 CHECK = """
 <script>
@@ -25,12 +27,42 @@ addEventListener("load", () => {
 """
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def closed_loop(folder: Path) -> Path:
     services = ("a_model_with_a_rather_long_name", "<script>alert(1)</script>")
     medians = dict.fromkeys(services, 0.01)
     phases = {phase: drawn(phase, 40, services, medians, fail=[3]) for phase in ("warm", "disk")}
-    return write_report(StreamResult(phases, services, {}, simulated=True).write(tmp_path_factory.mktemp("result")))
+    return write_report(StreamResult(phases, services, {}, simulated=True).write(folder))
+
+
+def open_loop(folder: Path) -> Path:
+    sentence = (
+        "service:p99<50ms: measured 12 ms; 0 of 700 requests were over, none of them failed; and so on and so forth"
+    )
+    result = StreamResult(
+        {phase: late(phase, 700) for phase in ("warm", "disk")},
+        ("a",),
+        {},
+        load="100/s poisson, 1.5 x as fast",
+        offered_per_s=100.0,
+        delivered_per_s=99.0,
+        objectives=(Objective(text="service:p99<50ms", outcome="met", sure=True, sentence=sentence),) * 3,
+        clock=Clock(warm_up_requests=1000, warm_up_s=12.3, steady=False, to_s=6.5, left_out=49),
+    )
+    return write_report(result.write(folder))
+
+
+def search(folder: Path) -> Path:
+    return write_search_report(SearchFolder().write(folder))
+
+
+PAGES = {closed_loop: 5, open_loop: 6, search: 1}
+"""How each page is made -> how many pictures it has."""
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A page and how many pictures it has."""
+    return request.param(tmp_path_factory.mktemp("result")), PAGES[request.param]
 
 
 def open_page(page: Path, profile: Path, width: int) -> subprocess.CompletedProcess[str]:
@@ -48,8 +80,8 @@ def open_page(page: Path, profile: Path, width: int) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
-def test_the_browser_console_stays_empty(page: Path, tmp_path: Path) -> None:
-    done = open_page(page, tmp_path, 1200)
+def test_the_browser_console_stays_empty(page: tuple[Path, int], tmp_path: Path) -> None:
+    done = open_page(page[0], tmp_path, 1200)
     assert "Definitions" in done.stdout
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
 
@@ -62,14 +94,16 @@ def test_the_check_of_the_console_would_see_a_complaint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1200, 480])
-def test_pictures_are_shown_and_nothing_is_wider_than_the_window(page: Path, tmp_path: Path, width: int) -> None:
+def test_pictures_are_shown_and_nothing_is_wider_than_the_window(
+    page: tuple[Path, int], tmp_path: Path, width: int
+) -> None:
     checked = tmp_path / "checked.html"
-    source, removed = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', CHECK, page.read_text())
+    source, removed = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', CHECK, page[0].read_text())
     assert removed == 1
     checked.write_text(source)
     attribute = re.search(r'data-found="([^"]*)"', open_page(checked, tmp_path / "profile", width).stdout)
     assert attribute is not None
     found = json.loads(attribute[1].replace("&quot;", '"'))
-    assert found["pictures"] == [True] * 5
+    assert found["pictures"] == [True] * page[1]
     assert found["wide"] <= 0
     assert found["width"] <= 1200

@@ -12,8 +12,8 @@ from dlclient.search_result import SEARCH_FILE, SearchResult, read_search
 
 from dlreport.errors import NotAResultError
 
-_RATE = re.compile(r"([\d.]+)/s")
-_CONDITION = re.compile(r"(?:(response|service):)?(mean|p50|p90|p99(?:\.9)?)<=?([\d.]+(?:e-?\d+)?)(us|ms|s)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/s")
+_CONDITION = re.compile(r"(?:(response|service):)?(mean|p50|p90|p99(?:\.9)?)<=?(\d+(?:\.\d*)?(?:e-?\d+)?)(us|ms|s)")
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _MOST = 1e18
 """No rate and no time is larger; what is would only make the drawing fail."""

@@ -54,7 +54,7 @@ def standing(view: StreamView) -> Standing | None:
     missed, open_ = found.count("missed"), found.count("cannot-tell")
     total = len(found)
     if view.run.verdict == "invalid":
-        return Standing("warning", "Objectives: the run is invalid, so how they stand says nothing.")
+        return Standing("warning", "Objectives: the run is invalid, so do not rely on how they stand.")
     if missed:
         return Standing("invalid", f"Objectives missed: {missed} of {total}.")
     if open_:

@@ -2,19 +2,22 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import pytest
+from dlclient.results import Record, Run, read_records, read_run
 
 from tests.loadgen.fake_servers import Listener
 
@@ -197,8 +200,53 @@ class Locust:
         return self.process.returncode, out, err
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
-        """As Ctrl-C does."""
+        """The process itself, none of those that it started."""
         self.process.send_signal(number)
+
+    def interrupt_all(self, number: signal.Signals = signal.SIGINT) -> None:
+        """As Ctrl-C in a terminal does: it and all that it started."""
+        os.killpg(self.process.pid, number)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of its --processes."""
+        return psutil.Process(self.process.pid).children()
+
+    def limit_files(self, most_bytes: int) -> None:
+        """No file may grow beyond that: as on a disk that fills up. For it and all that it will start."""
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+
+QUICK = ("--headless", "--no-report", "--results", "out", "--images", "pictures")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> None:
+    """Three small files to stream; the fake server looks at none of them."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (folder / name).write_bytes(b"\xff\xd8" + name.encode() * 100)
+
+
+def end(one: Locust, code: int, results: str = "out") -> tuple[Run, list[Record], str]:
+    """Wait for the end; the result, and everything that was printed."""
+    found, out, err = one.wait()
+    assert found == code, out + err
+    return read_run(one.folder / results), read_records(one.folder / results), out + err
+
+
+def codes(run: Run) -> list[str]:
+    """Of the reasons that make it invalid."""
+    return [reason.code for reason in run.reasons]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """For what another process does."""
+    for _ in range(600):
+        if true():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("it did not happen within 30 s")
 
 
 @pytest.fixture
@@ -223,12 +271,13 @@ def locust(tmp_path: Path) -> Iterator[Callable[..., Locust]]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         started.append(Locust(process, tmp_path))
         return started[-1]
 
     yield start
     for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
+        with suppress(ProcessLookupError):
+            one.interrupt_all(signal.SIGKILL)
         one.process.communicate(timeout=END_S)

@@ -10,37 +10,17 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from dlclient.results import Record, Run, Seeds, read_plan, read_records, read_run
+from dlclient.results import Seeds, read_plan, read_run
 from dlload.options import COMMAND_LINE_ONLY
 
-from tests.loadgen.conftest import STREAM, Call, Reply
+from tests.loadgen.conftest import QUICK, STREAM, Call, Reply, codes, end, wait_until
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
 
 Serve = Callable[..., "FakeServer"]
 Start = Callable[..., "Locust"]
-QUICK = ("--headless", "--no-report", "--results", "out", "--images", "pictures")
-
-
-@pytest.fixture(autouse=True)
-def _pictures(tmp_path: Path) -> None:
-    """Three small files to stream; the fake server looks at none of them."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for name in ("a.jpg", "b.jpg", "c.jpg"):
-        (folder / name).write_bytes(b"\xff\xd8" + name.encode() * 100)
-
-
-def end(one: "Locust", code: int) -> tuple[Run, list[Record], str]:
-    """Wait for the end; the result, and everything that was printed."""
-    found, out, err = one.wait()
-    assert found == code, out + err
-    return read_run(one.folder / "out"), read_records(one.folder / "out"), out + err
-
-
-def codes(run: Run) -> list[str]:
-    return [reason.code for reason in run.reasons]
+pytestmark = pytest.mark.usefixtures("pictures")
 
 
 def test_warm_and_cold_against_dlserve(serve: Serve, locust: Start, tmp_path: Path) -> None:
@@ -293,13 +273,6 @@ def test_a_model_that_fails_is_told_before_the_clock_starts(serve: Serve, locust
     assert "weights are damaged" in said
 
 
-def test_several_locust_processes_are_refused(locust: Start) -> None:
-    for arguments, refused in ((("--processes", "2"), 2), (("--master",), 1)):
-        code, _, err = locust(*QUICK, *arguments).wait()
-        assert code == refused
-        assert "The stream runs in one Locust process" in err
-
-
 OLD_INI = """\
 # the stream test of 2018
 models = [alpha, gamma]
@@ -419,12 +392,3 @@ def test_each_start_in_the_web_page_is_a_run_and_stop_interrupts_it(
     assert [run.interrupted for run in runs] == [False, False, True]
     assert [run.plan.seeds.models for run in runs] == [1, 9, 9]
     assert "Stop" in runs[2].reasons[0].text
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """For what another process does."""
-    for _ in range(600):
-        if true():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("it did not happen within 30 s")

@@ -25,7 +25,7 @@ from dlload.campaign import Campaign, campaign_of
 from dlload.distribution import Assignment, Desk, Outpost
 from dlload.errors import RecordError, StreamError, TargetError
 from dlload.live import Live
-from dlload.load_options import DEFAULT_SENDERS
+from dlload.load_options import DEFAULT_SENDERS, FILES
 from dlload.options import COMMAND_LINE_ONLY, StreamOptions, add_options, read_options
 from dlload.post import Post, make_post
 from dlload.replay import users_of
@@ -151,8 +151,7 @@ class Stream:
         self._runner.log_exception("local", str(why) or repr(why), "")  # the web page's tab of exceptions
         self._all_valid = False
         self._leaver = gevent.spawn(self._leave)
-        if self._desk is None:
-            raise gevent.GreenletExit from why  # ends Locust's spawning greenlet before it makes users
+        raise gevent.GreenletExit from why  # ends Locust's spawning greenlet before it makes users, or has workers make them
 
     def _on_spawning_complete(self, user_count: int, **_: object) -> None:
         """The clock starts when all users are there."""
@@ -259,6 +258,9 @@ class Worker:
         self._environment = environment
         self._runner = runner
         self._outpost = Outpost(runner, self._make)
+        options = environment.parsed_options or Namespace()
+        # Locust replaces a worker's options by its master's, which the web page's form may have set
+        self._own = {name: getattr(options, name) for name in COMMAND_LINE_ONLY if name not in FILES}
 
     def next_share(self, previous: Share | None) -> Share:
         """What this process has to send after that; waits until there is something."""
@@ -274,7 +276,7 @@ class Worker:
         hooks.quitting.add_listener(lambda **_: self._runner.stop())
 
     def _make(self, assignment: Assignment) -> Post:
-        options = self._environment.parsed_options or Namespace()
+        options = Namespace(**(vars(self._environment.parsed_options or Namespace()) | self._own))
         return make_post(assignment, read_options(options, assignment.url))
 
 

@@ -283,8 +283,8 @@ class RemoteCrew(Crew):
 
     def collect(self) -> list[list[Record]]:
         """The records of each measured phase, of all shares, in the order in which they ended."""
-        if not self._wait_for(lambda: self._over | self._lost.keys() >= set(self._ids), OVER_S):
-            for name in set(self._ids) - self._over:
+        if not self._wait_for(lambda: self._over | self._lost.keys() | self._refused.keys() >= set(self._ids), OVER_S):
+            for name in set(self._ids) - self._over - self._refused.keys():
                 self._lost.setdefault(name, f"{name} did not hand over its records within {OVER_S:g} s")
         found = [record for share in range(self.shares) for record in self._records_of(share)]
         by_phase: dict[str, list[Record]] = {name: [] for name in self._measured}

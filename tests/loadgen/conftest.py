@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -209,7 +210,7 @@ class Locust:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of its --processes."""
-        return psutil.Process(self.process.pid).children()
+        return list(psutil.Process(self.process.pid).children())
 
     def limit_files(self, most_bytes: int) -> None:
         """No file may grow beyond that: as on a disk that fills up. For it and all that it will start."""
@@ -238,6 +239,19 @@ def end(one: Locust, code: int, results: str = "out") -> tuple[Run, list[Record]
 def codes(run: Run) -> list[str]:
     """Of the reasons that make it invalid."""
     return [reason.code for reason in run.reasons]
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port: int = unused.getsockname()[1]
+        return port
+
+
+def two() -> tuple[str, ...]:
+    """Arguments for two processes that talk on a port of their own."""
+    port = str(free_port())
+    return "--processes", "2", "--master-bind-port", port, "--master-port", port
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -4,7 +4,6 @@ Always with a generous --max-send-lag: how punctual the load tester is depends o
 """
 
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import psutil
 import pytest
 from dlclient.results import parse_records, read_plan, read_run
 
-from tests.loadgen.conftest import QUICK, Call, Reply, codes, end, wait_until
+from tests.loadgen.conftest import QUICK, Call, Reply, codes, end, free_port, two, wait_until
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
@@ -26,14 +25,7 @@ Serve = Callable[..., "FakeServer"]
 Start = Callable[..., "Locust"]
 LENIENT = ("--max-send-lag", "5000")
 WARM = (*QUICK, *LENIENT, "--phases", "warm")
-TWO = ("--processes", "2")
 SCHEDULE = ("--rate", "100", "--arrivals", "constant", "--requests", "150")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port: int = unused.getsockname()[1]
-        return port
 
 
 class Holding:
@@ -51,7 +43,7 @@ class Holding:
 
 def test_two_processes_send_one_plan_and_give_one_result(serve: Serve, locust: Start, tmp_path: Path) -> None:
     server = serve()
-    run, records, said = end(locust(*QUICK, *LENIENT, *TWO, *SCHEDULE, "-H", server.url), 0)
+    run, records, said = end(locust(*QUICK, *LENIENT, *two(), *SCHEDULE, "-H", server.url), 0)
     _, slots = read_plan(tmp_path / "out")
     assert (run.verdict, run.interrupted, run.plan.shares) == ("valid", False, 2)
     for phase, cache in (("warm", None), ("disk", "disk")):
@@ -74,15 +66,26 @@ def test_two_processes_send_one_plan_and_give_one_result(serve: Serve, locust: S
 def test_two_processes_share_a_closed_loop_and_its_warm_up(serve: Serve, locust: Start) -> None:
     server = serve()
     ask = ("-u", "4", "--requests", "41", "--warmup", "20")
-    run, records, _ = end(locust(*WARM, *TWO, *ask, "-H", server.url), 0)
+    run, records, _ = end(locust(*WARM, *two(), *ask, "-H", server.url), 0)
     assert sorted(record.index for record in records) == list(range(41))
     assert run.phases[0].clock.warm_up_requests == 20
     assert len(server.measured(None)) == 61
     assert (run.plan.users, run.plan.shares) == (4, 2)
 
 
+def test_what_does_not_fit_is_told_by_the_master_and_no_worker_sends(serve: Serve, locust: Start) -> None:
+    server = serve()
+    one = locust(*WARM, *two(), "--services", "gamma", "-H", server.url)
+    code, out, err = one.wait()
+    assert code == 1
+    assert "has no service gamma" in err
+    assert "Traceback" not in out + err
+    assert server.calls == []
+    assert not (one.folder / "out").exists()
+
+
 def test_fewer_users_than_processes_is_told(serve: Serve, locust: Start) -> None:
-    run, records, _ = end(locust(*WARM, *TWO, "-u", "1", "--requests", "10", "-H", serve().url), 1)
+    run, records, _ = end(locust(*WARM, *two(), "-u", "1", "--requests", "10", "-H", serve().url), 1)
     assert records == []
     assert "2 Locust processes share 1 users" in run.reasons[0].text
 
@@ -94,7 +97,7 @@ def test_a_killed_worker_makes_the_run_invalid_and_what_it_sent_is_kept(serve: S
         if call.worker is None:
             seen.release()
 
-    one = locust(*WARM, *TWO, *SCHEDULE, "-H", serve(react=count).url)
+    one = locust(*WARM, *two(), *SCHEDULE, "-H", serve(react=count).url)
     for _ in range(40):
         assert seen.acquire(timeout=60)
     one.workers()[0].kill()
@@ -113,7 +116,7 @@ def test_an_interrupt_of_two_processes_leaves_what_was_measured(
     serve: Serve, locust: Start, to_all: bool, load: tuple[str, ...]
 ) -> None:
     hold = Holding(after=30)
-    one = locust(*WARM, *TWO, *load, "-H", serve(react=hold).url)
+    one = locust(*WARM, *two(), *load, "-H", serve(react=hold).url)
     assert hold.reached.wait(60)
     if to_all:
         one.interrupt_all(signal.SIGINT)
@@ -127,7 +130,7 @@ def test_an_interrupt_of_two_processes_leaves_what_was_measured(
     assert codes(run)[0] == "interrupted"
     assert "incomplete" in codes(run)
     assert {record.share for record in records} == {0, 1}
-    assert sum(record.ok for record in records) == 30
+    assert 30 - 4 <= sum(record.ok for record in records) <= 30, "some answers may not have been read"
     assert {record.error.partition(":")[0] for record in records if not record.ok} == {"abandoned"}
 
 
@@ -136,17 +139,17 @@ def test_a_server_that_dies_ends_the_run_of_two_processes(serve: Serve, locust: 
         return Reply(hang_up=True) if call.worker is None and call.number > 30 else None
 
     ask = ("-u", "4", "--requests", "2000")
-    run, records, _ = end(locust(*WARM, *TWO, *ask, "-H", serve(react=die).url), 1)
+    run, records, _ = end(locust(*WARM, *two(), *ask, "-H", serve(react=die).url), 1)
     assert run.interrupted
     assert "the server stopped answering" in run.reasons[0].text
     assert len(records) < 200
 
 
-@pytest.mark.parametrize("processes", [(), TWO], ids=["one process", "two processes"])
+@pytest.mark.parametrize("processes", [tuple, two], ids=["one process", "two processes"])
 def test_a_full_disk_ends_the_run_and_leaves_what_it_could_hold(
-    serve: Serve, locust: Start, processes: tuple[str, ...]
+    serve: Serve, locust: Start, processes: Callable[[], tuple[str, ...]]
 ) -> None:
-    one = locust(*WARM, *processes, "-u", "2", "--requests", "600", "-H", serve().url)
+    one = locust(*WARM, *processes(), "-u", "2", "--requests", "600", "-H", serve().url)
     one.limit_files(80_000)  # the plan has 40,000 bytes, the records of all 200,000
     run, records, _ = end(one, 1)
     assert run.interrupted
@@ -201,18 +204,18 @@ def test_the_web_page_starts_runs_of_two_processes_and_their_workers_end_with_it
             "--images",
             "pictures",
         ),
-        *("--master-bind-port", str(free_port()), "--phases", "warm", *LENIENT, *TWO, "-H", serve().url),
+        *("--phases", "warm", *LENIENT, *two(), "-H", serve().url),
     )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=30)) as web:
         wait_until(lambda: len(web.get("/stats/requests").json().get("workers", ())) == 2)
         start = {"user_count": "4", "spawn_rate": "4", "services": "alpha", "requests": "20"}
         assert web.post("/swarm", data=start | {"services": "gamma"}).json()["success"]
         wait_until(lambda: "has no service gamma" in web.get("/exceptions").text)
-        wait_until(lambda: web.get("/stats/requests").json()["state"] == "stopped")
+        wait_until(lambda: web.get("/stats/requests").json()["state"] in {"ready", "stopped"})
         for number, folder in ((20, "out"), (30, "out-2")):
             assert web.post("/swarm", data=start | {"requests": str(number)}).json()["success"]
             wait_until((tmp_path / folder / "run.json").exists)
-            wait_until(lambda: web.get("/stats/requests").json()["state"] == "stopped")
+            wait_until(lambda: web.get("/stats/requests").json()["state"] in {"ready", "stopped"})
     workers = one.workers()
     one.interrupt()
     assert one.wait()[0] == 1, "the first start was refused"

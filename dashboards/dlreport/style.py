@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -168,6 +169,22 @@ def log_milliseconds(axes: Axes, which: str, low_ms: float, high_ms: float) -> N
     axis.set_major_locator(FixedLocator(round_ticks(low_ms, high_ms)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
+def key_above(axes: Axes, handles: Sequence[Artist], height: float) -> None:
+    """A key on one line above the axes, from the left edge of their labels; `height` is a share of the axes' own."""
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(-0.09, height),
+        ncols=len(handles),
+        frameon=False,
+        columnspacing=1.4,
+        handlelength=2.4,
+        handletextpad=0.5,
+        borderpad=0.2,
+        fontsize=9,
+    )
 
 
 def round_ticks(low: float, high: float, most: int = 7) -> list[float]:

@@ -51,7 +51,9 @@ def search_table(result: SearchResult) -> str:
     """What a search for a rate found: the answer, then the latency/throughput curve."""
     wanted = ",".join(result.slo)
     rate = "no rate" if result.rate_per_s is None else f"{result.rate_per_s:.4g} requests/s"
-    head = _wrapped(f"{result.found.upper()}: {rate} for {wanted}. {result.sentence}", "  ")
+    head = _wrapped(
+        f"{result.found.upper()}: {rate} for {wanted}. {result.sentence[:1].upper()}{result.sentence[1:]}.", "  "
+    )
     standing = "\n".join(
         _wrapped(f"confirmation, {_OUTCOMES[one.outcome]}: {one.sentence}.", "  ") for one in result.objectives
     )

@@ -24,6 +24,7 @@ from dlreport.style import (
     Picture,
     clip,
     house_style,
+    key_above,
     log_milliseconds,
     round_ticks,
     save,
@@ -181,17 +182,7 @@ def _key(axes: Axes, view: SearchView, points: Sequence[Point]) -> None:
         handles.append(
             Line2D([], [], color=PURPLE, marker="s", markerfacecolor="none", linestyle="", markersize=5, label=label)
         )
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(-0.09, 1.01),
-        ncols=len(handles),
-        frameon=False,
-        columnspacing=1.3,
-        handletextpad=0.5,
-        borderpad=0.2,
-        fontsize=9,
-    )
+    key_above(axes, handles, 1.01)
 
 
 def _spoken(view: SearchView, points: Sequence[Point]) -> str:

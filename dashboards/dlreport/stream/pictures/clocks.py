@@ -23,6 +23,7 @@ from dlreport.style import (
     Picture,
     Sheet,
     clip,
+    key_above,
     log_milliseconds,
     phase_colors,
     save,
@@ -132,17 +133,7 @@ def _key(axes: Axes) -> None:
         axes.plot([], [], color=look.color, linestyle=look.dash, linewidth=look.width, label=look.name)[0]
         for look in _LOOKS
     ]
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(-0.09, 1.13),
-        ncols=len(handles),
-        frameon=False,
-        handlelength=2.6,
-        columnspacing=1.6,
-        borderpad=0.2,
-        fontsize=9,
-    )
+    key_above(axes, handles, 1.13)
 
 
 def _spoken(phase: PhaseView) -> str:

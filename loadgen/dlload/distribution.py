@@ -102,7 +102,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_here(self) -> bool:
         """Whether the master is on this machine, so that clock and folder are its own."""
-        return self.machine == machine() and Path(self.folder).is_dir()
+        return bool(self.machine) and self.machine == machine() and Path(self.folder).is_dir()
 
     def read_plan(self) -> Plan:
         """The plan."""

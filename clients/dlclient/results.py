@@ -388,10 +388,17 @@ def read_json(path: Path, kind: type[_Line], schema: str) -> _Line:
 def read_records(folder: Path) -> list[Record]:
     """requests.jsonl of a result folder, in file order. A last line that an interrupt tore is left out.
 
+    Where Locust's workers wrote more than could be merged (on a full disk), theirs, in the order in which they ended.
     Raises ResultError naming the file, the line and what to do.
     """
     path = folder / REQUESTS_FILE
-    return parse_records(_read(path), path)
+    content = _read(path)
+    shares = {one: _read(one) for one in sorted(folder.glob(share_file("*")))}
+    if sum(share.count(b"\n") for share in shares.values()) <= content.count(b"\n"):
+        return parse_records(content, path)
+    found = [record for one, share in shares.items() for record in parse_records(share, one)]
+    order = {phase: place for place, phase in enumerate(dict.fromkeys(record.phase for record in found))}
+    return sorted(found, key=lambda record: (order[record.phase], record.done_s, record.index))
 
 
 def parse_records(content: bytes, path: Path) -> list[Record]:

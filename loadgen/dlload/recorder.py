@@ -12,7 +12,10 @@ from dlclient.timeline import SAMPLES_FILE
 from dlload.errors import RecordError
 from dlload.plan import Plan
 
-_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, LIMITS_FILE, SAMPLES_FILE, "report.html"})
+_RESERVE_FILE = ".reserve"
+_RESERVE_BYTES = 1 << 18
+"""Kept free while records are written, so that a disk that they fill up still takes run.json: that of 64 services."""
+_OWN_FILES = frozenset({PLAN_FILE, REQUESTS_FILE, RUN_FILE, LIMITS_FILE, SAMPLES_FILE, "report.html", _RESERVE_FILE})
 
 
 _REPORT_FOLDERS = {"pictures": {".png", ".svg"}, "tables": {".csv", ".md"}}
@@ -83,6 +86,9 @@ class Recorder:
         self.folder = folder
         self.path = folder / name
         self._requests = self.path.open("xb", buffering=0)
+        self._reserve = folder / _RESERVE_FILE
+        if name == REQUESTS_FILE:  # who else writes records leaves run.json to others
+            self._reserve.write_bytes(bytes(_RESERVE_BYTES))
         self._encoder = msgspec.json.Encoder()
         self._failed: RecordError | None = None
 
@@ -120,8 +126,10 @@ class Recorder:
             raise _cannot("write to", self.folder, exc) from exc
 
     def close(self) -> None:
-        """No more records come."""
+        """No more records come; what is left to write may have the space that was kept for it."""
         self._requests.close()
+        if self.path.name == REQUESTS_FILE:
+            self._reserve.unlink(missing_ok=True)
 
 
 def open_recorder(folder: Path, name: str = REQUESTS_FILE) -> Recorder:

@@ -237,6 +237,8 @@ class StreamRun:
         material = self._material
         if material.reloading is not None:
             raise OptionError("--cold reload: several Locust processes would reload under each other's hands; use one")
+        if material.options.variety is not None:
+            raise OptionError("--audit caching: only one Locust process makes its images unique; leave --processes out")
         return desk.crew(
             run=run_number,
             folder=self.folder,

@@ -128,3 +128,38 @@ def test_a_full_disk_is_told_and_tears_at_most_the_last_line(monkeypatch: pytest
         recorder.write(RECORD)  # there is room again, but the line before is torn
     recorder.close()
     assert read_records(Path("out")) == [RECORD]
+
+
+def test_space_for_the_result_is_kept_until_no_more_records_come() -> None:
+    out = folder("out")
+    recorder = open_recorder(out)
+    kept = out / ".reserve"
+    assert kept.stat().st_size == 1 << 18
+    recorder.close()
+    assert not kept.exists()
+    share = open_recorder(out, "requests-0.jsonl")
+    assert not kept.exists(), "a worker writes records only"
+    share.close()
+
+
+def test_what_could_not_be_merged_is_read_from_the_workers_own_files() -> None:
+    out = folder("out")
+    written = [
+        msgspec.structs.replace(RECORD, phase=phase, index=index, share=index % 2, done_s=index * 1.0)
+        for phase in ("warm", "disk")
+        for index in range(4)
+    ]
+    for share in (0, 1):
+        recorder = open_recorder(out, f"requests-{share}.jsonl")
+        for record in written:
+            if record.share == share:
+                recorder.write(record)
+        recorder.close()
+    merged = open_recorder(out)
+    for record in written[:5]:
+        merged.write(record)
+    assert read_records(out) == written
+    for record in written[5:]:
+        merged.write(record)
+    merged.close()
+    assert read_records(out) == written

@@ -150,15 +150,17 @@ def test_a_server_that_dies_ends_the_run_of_two_processes(serve: Serve, locust: 
 def test_a_full_disk_ends_the_run_and_leaves_what_it_could_hold(
     serve: Serve, locust: Start, processes: Callable[[], tuple[str, ...]]
 ) -> None:
-    one = locust(*WARM, *processes(), "-u", "2", "--requests", "600", "-H", serve().url)
-    one.limit_files(80_000)  # the plan has 40,000 bytes, the records of all 200,000
+    one = locust(*WARM, *processes(), "-u", "2", "--requests", "3000", "-H", serve().url)
+    one.limit_files(300_000)  # the plan has 150,000 bytes, the records of all 1,000,000
     run, records, _ = end(one, 1)
     assert run.interrupted
     assert codes(run)[0] == "interrupted"
     assert "cannot write to the result folder" in run.reasons[0].text
     assert "incomplete" in codes(run)
-    assert 100 < len(records) < 600
+    assert 500 < len(records) < 3000
     assert all(record.ok for record in records)
+    assert run.phases[0].total.requests == len(records)
+    assert not (one.folder / "out" / ".reserve").exists()
 
 
 def test_a_worker_with_other_images_is_refused_in_a_sentence(serve: Serve, locust: Start, tmp_path: Path) -> None:

@@ -151,13 +151,25 @@ def shapes(ground: Ground) -> Iterator[Finding]:
 
 
 def stall(ground: Ground) -> Iterator[Finding]:
-    """A stall of 1 s in the middle of 100 requests a second."""
-    for title, options in (("", ()), (", 2 processes", ("--processes", "2"))):
-        measured = measure(ground, STALL, 1, "--rate", "100", *options)
+    """A server that stalls once for 1 s under 100 requests a second; who sees it."""
+    runs = {
+        "open": ("--rate", "100"),
+        "open, 2 processes": ("--rate", "100", "--processes", "2"),
+        "open, 3 senders": ("--rate", "100", "-u", "3"),
+        "closed, 3 users": ("-u", "3"),
+    }
+    for title, options in runs.items():
+        measured = measure(ground, STALL, 1, *options)
+        total = measured.run.phases[0].total
+        for name, told in (("response", total.latency_s), ("service", total.service_s)):
+            values = tuple((getattr(told, figure, None) or float("nan")) * 1e3 for figure in ("p99", "mean"))
+            yield Finding(f"1 s stall, {title}: {name} time, p99, mean", values, (), "ms", "")
+        if "--rate" not in options:
+            continue
         due = [record.due_s for record in measured.records]
         done = replay(due, islice(service_times(STALL), WARMING_UP, None), 1)
         theory_s = [end - start for start, end in zip(due, done, strict=True)]
-        yield beside(f"response time beside theory, 1 s stall{title}", measured.run.phases[0].total.latency_s, theory_s)
+        yield beside(f"1 s stall, {title}: response time beside theory", total.latency_s, theory_s)
 
 
 def acceptance(ground: Ground) -> Iterator[Finding]:

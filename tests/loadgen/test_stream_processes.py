@@ -132,7 +132,7 @@ def test_an_interrupt_of_two_processes_leaves_what_was_measured(
     assert {record.share for record in records} == {0, 1}
     assert 30 - 4 <= sum(record.ok for record in records) <= 30, "some answers may not have been read"
     failed = [record.error for record in records if not record.ok]
-    assert [error for error in failed if not error.startswith("abandoned")] == []
+    assert [error for error in failed if not error.startswith(("abandoned", "the connection broke"))] == []
 
 
 def test_a_server_that_dies_ends_the_run_of_two_processes(serve: Serve, locust: Start) -> None:

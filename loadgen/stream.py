@@ -25,7 +25,7 @@ from dlload.campaign import Campaign, campaign_of
 from dlload.distribution import Assignment, Desk, Outpost
 from dlload.errors import RecordError, StreamError, TargetError
 from dlload.live import Live
-from dlload.load_options import DEFAULT_SENDERS, FILES
+from dlload.load_options import DEFAULT_SENDERS, FILES, NONE
 from dlload.options import COMMAND_LINE_ONLY, StreamOptions, add_options, read_options
 from dlload.post import Post, make_post
 from dlload.replay import users_of
@@ -331,7 +331,7 @@ def _default_users(options: Namespace) -> int | None:
         return users
     if options.rate or options.intervals or options.trace or options.plan or options.scenario == "Offline":
         return DEFAULT_SENDERS
-    if options.preset and not options.host and options.scenario is None:
+    if options.preset and not options.host and options.scenario == NONE:
         return options.gpu_num or default_workers()
     return None
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-from dlclient.intervals import block_length, mean_interval
+import numpy as np
+from dlclient.intervals import percentile_interval
 from dlclient.results import Reason, Run
 
 from dlload.errors import ImagesError
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 VARIETIES: tuple[Variety, ...] = ("unique", "same")
 QUICKER = 0.9
-"""The mean of the one image, at the most that its interval allows, is below this part of the least of the unique ones."""
+"""The median of the one image, at the most that its interval allows, is below this part of the least of the unique ones."""
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_COMMENT = b"\xff\xfe"
@@ -93,20 +94,23 @@ class CachingAudit:
             return f"INVALID: {invalid.reasons[0].text}. {invalid.reasons[0].cure}.", False
         if len(self._runs) < len(VARIETIES):
             return "INVALID: the audit was interrupted; run it again in full.", False
-        unique, same = (figures.latencies("service").mean() * 1e3 for _, figures in self._runs)
-        means = f"mean service time {unique:.3f} ms for unique images, {same:.3f} ms for the same one again and again"
+        unique, same = (float(np.median(figures.latencies("service"))) * 1e3 for _, figures in self._runs)
+        medians = (
+            f"median service time {unique:.3f} ms for unique images, {same:.3f} ms for the same one again and again"
+        )
         if self.reason is not None:
-            return f"FAILED: {self.reason.text}; {means}. {self.reason.cure}.", False
-        return f"PASSED: no sign that answers are cached; {means}.", True
+            return f"FAILED: {self.reason.text}; {medians}. {self.reason.cure}.", False
+        return f"PASSED: no sign that answers are cached; {medians}.", True
 
 
 def compare(unique: Figures, same: Figures) -> Reason | None:
-    """Against the server, if the same image is answered clearly quicker. By service times, so that no queue counts."""
-    intervals = []
-    for figures in (unique, same):
-        times = figures.latencies("service")
-        intervals.append(mean_interval(times, block=block_length(times)) if times.size else None)
-    first, second = intervals
+    """Against the server, if the same image is answered clearly quicker.
+
+    By service times, so that no queue counts, and by medians, so that single slow answers neither hide nor show it.
+    """
+    first, second = (
+        percentile_interval(np.sort(figures.latencies("service")).tolist(), 0.5) for figures in (unique, same)
+    )
     if first is None or second is None:
         return Reason("audit-too-short", "too few answers to compare", "ask for more --requests")
     if second.high >= QUICKER * first.low:

@@ -25,6 +25,8 @@ DEFAULT_SENDERS = 100
 """Of an open loop: how many requests may be in flight; idle senders cost a connection at most."""
 _MOST = 1e9
 """Of seconds: 32 years; what is larger is a slip of the pen."""
+NONE = "none"
+"""A choice that is none: a list of choices in the web page sends its first one where nobody chose."""
 FILES = ("intervals", "plan", "trace")
 """Options that name files: not for whoever can reach the web page."""
 
@@ -119,7 +121,8 @@ def add_load_options(add: Callable[..., None]) -> None:
     )
     add(
         "--scenario",
-        choices=SCENARIOS,
+        choices=(NONE, *SCENARIOS),
+        default=NONE,
         help="MLPerf's: SingleStream (one user), MultiStream (one user, 8 images a request), "
         "Server (Poisson at --rate), Offline (all requests at once).",
     )
@@ -175,9 +178,7 @@ def read_load_options(given: Namespace) -> LoadOptions:
         raise OptionError(f"--{sources[0]} and --{sources[1]} both say when requests are sent; give one of them")
     if speed != 1 and not (given.plan or given.trace):
         raise OptionError("--speed goes with --plan or --trace; change --rate instead")
-    if given.scenario and given.scenario not in SCENARIOS:
-        raise OptionError(f"--scenario {given.scenario}: not one; use {', '.join(SCENARIOS)}")
-    scenario = cast("Scenario | None", given.scenario or None)
+    scenario = _scenario(given)
     return LoadOptions(
         load=_load(given, scenario),
         scenario=scenario,
@@ -210,6 +211,14 @@ def _whole(given: Any, option: str) -> int:
         return int(given)
     except ValueError as exc:
         raise OptionError(f"{option} {given}: a whole number is needed") from exc
+
+
+def _scenario(given: Namespace) -> Scenario | None:
+    if given.scenario in (None, "", NONE):
+        return None
+    if given.scenario not in SCENARIOS:
+        raise OptionError(f"--scenario {given.scenario}: not one; use {', '.join(SCENARIOS)}")
+    return cast("Scenario", given.scenario)
 
 
 def _load(given: Namespace, scenario: Scenario | None) -> Load:
@@ -306,7 +315,8 @@ def _bounds(given: Namespace) -> SearchBounds | None:
     text = str(given.find_rate)
     if not given.slo:
         raise OptionError("--find-rate needs --slo: what the rate has to meet, such as --slo 'p99<50ms,errors<0.1%'")
-    if clash := [name for name in ("rate", "requests", "duration", "scenario", *FILES) if getattr(given, name)]:
+    clash = [name for name in ("rate", "requests", "duration", *FILES) if getattr(given, name)]
+    if clash := clash or ["scenario"] * bool(_scenario(given)):
         raise OptionError(f"--find-rate chooses the rate and how many requests there are; drop --{clash[0]}")
     start, colon, most = text.partition(":")
     start_per_s = _above_0(start, "--find-rate", "requests per second")

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from dlload.errors import OptionError
-from dlload.load_options import FILES, MULTI_STREAM_SAMPLES, LoadOptions, add_load_options, read_load_options
+from dlload.load_options import FILES, MULTI_STREAM_SAMPLES, NONE, LoadOptions, add_load_options, read_load_options
 from dlload.protocol_options import (
     PROTOCOL_COMMAND_LINE_ONLY,
     ProtocolOptions,
@@ -192,7 +192,8 @@ def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = N
     )
     add(
         "--audit",
-        choices=("caching",),
+        choices=(NONE, "caching"),
+        default=NONE,
         help="In place of a measurement: find out whether the server keeps answers, by sending unique images, then one again and again.",
     )
     if only is None:
@@ -253,7 +254,7 @@ def read_options(given: argparse.Namespace, host: str) -> StreamOptions:
 
 
 def _audit(given: argparse.Namespace) -> bool:
-    if not given.audit:
+    if given.audit in (None, "", NONE):
         return False
     if given.audit != "caching":
         raise OptionError(f"--audit {given.audit}: there is one, caching")

@@ -12,7 +12,7 @@ import msgspec
 from dlmodels.errors import ResultError
 from dlmodels.images import InputSpec
 
-RESULT_SCHEMA = "dlserve-stream/1"
+RESULT_SCHEMA = "dlserve-stream/2"
 
 
 class Call(msgspec.Struct, frozen=True):

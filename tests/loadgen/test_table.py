@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 import pytest
 from dlclient.results import (
+    SCHEMA,
     Clock,
     Environment,
     Latency,
@@ -70,7 +71,7 @@ def phase(name: str, services: dict[str, Summary], total: Summary) -> Phase:
 
 def run(*phases: Phase, reasons: tuple[Reason, ...] = (), warnings: tuple[Reason, ...] = ()) -> Run:
     return Run(
-        schema="dlserve-stream/1",
+        schema=SCHEMA,
         kind="stream",
         started="",
         finished="",

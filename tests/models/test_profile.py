@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dlclient.results import SCHEMA
 from dlmodels.cli import main
 from dlmodels.engines.simulated import Profile, Quantiles, mean, parse_profile
 from dlmodels.errors import ResultError
@@ -39,7 +40,7 @@ def write(folder: Path, lines: list[dict[str, Any]], **more: Any) -> Path:
         for name in services
     ]
     run = {
-        "schema": "dlserve-stream/1",
+        "schema": SCHEMA,
         "started": "2026-11-23T01:00:00+00:00",
         "verdict": "valid",
         "plan": {"services": services},
@@ -162,7 +163,7 @@ def test_failed_requests_and_those_without_stages_count_for_nothing(tmp_path: Pa
     ("file", "content", "says"),
     [
         ("run.json", "{}", "is no result of a stream"),
-        ("run.json", '{"schema": "dlserve-stream/1"}', "is no result of a stream"),
+        ("run.json", f'{{"schema": "{SCHEMA}"}}', "is no result of a stream"),
         ("requests.jsonl", '{"model": 1}\n', r"requests\.jsonl:1: .*restore the file"),
     ],
 )

@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 TEST ?= tests
+JOBS ?= $(shell expr $$(nproc) + 1)
 ROUNDS ?= 5
 PORT ?= 8080
 
@@ -29,8 +30,8 @@ install: $(VENV)/.installed ## make the virtual environment .venv and install th
 lock: ## resolve the dependencies again into requirements.lock (hashes, no host names)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
 
-test: install ## run every test
-	$(BIN)/python -m pytest $(TEST)
+test: install ## run every test, JOBS at a time (default: the cores and one), TEST=tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TEST)
 
 check: install ## formatting, lint, types
 	$(BIN)/ruff format --check .

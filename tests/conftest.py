@@ -4,9 +4,11 @@ import json
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
+from filelock import FileLock
 
+LONG = ("test_acceptance.py", "test_readme.py", "test_find_rate.py", "test_memory.py", "test_stream_processes.py")
+"""Begun first, so that no process of pytest-xdist is left with one of them when the others have nothing more to do."""
 DEADLINE_S = 120.0
 """How long anything that must happen may take; far above what it takes, so that a slow machine fails no test."""
 COMMANDS = Path(sys.executable).parent
@@ -22,14 +27,17 @@ SMALL_NETWORKS = ("mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squee
 
 
 class Server:
-    """A real dlserve, started as people start it, on a free port."""
+    """A real dlserve, started as people start it, on a free port; without a folder to start in, in an empty one of its own, so
+    that it finds none of the models that a demo left in the checkout.
+    """
 
     def __init__(self, *options: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dlserve-test-")
         self.process = subprocess.Popen(
             [COMMANDS / "dlserve", "--port", "0", *options],
             stderr=subprocess.PIPE,
             text=True,
-            cwd=cwd,
+            cwd=cwd or self._folder.name,
             env=os.environ | (env or {}),
         )
         self.log: list[str] = []
@@ -80,7 +88,14 @@ class Server:
             self.log.append(line)
         assert self.process.stderr is not None
         self.process.stderr.close()
+        self._folder.cleanup()
         return code
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture
@@ -98,17 +113,36 @@ def start_server() -> Iterator[Callable[..., Server]]:
             server.stop()
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder for this session, filled by `make` in the first of pytest-xdist's processes to ask and copied by the others."""
+    folder = factory.mktemp(name)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(folder)
+        return folder
+    shared = factory.getbasetemp().parent / name
+    with FileLock(f"{shared}.lock", timeout=2 * DEADLINE_S):
+        if not shared.exists():
+            make(folder)
+            shutil.copytree(folder, unfinished := shared.with_name(f"{name}-unfinished"))
+            unfinished.rename(shared)
+            return folder
+    shutil.copytree(shared, folder, dirs_exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four small networks with seeded random weights, built as people build them."""
-    folder = tmp_path_factory.mktemp("repository")
-    subprocess.run(
-        [COMMANDS / "dlmodels", "build", *SMALL_NETWORKS, "--repository", str(folder)],
-        check=True,
-        capture_output=True,
-        timeout=DEADLINE_S,
-    )
-    return folder
+
+    def build(folder: Path) -> None:
+        subprocess.run(
+            [COMMANDS / "dlmodels", "build", *SMALL_NETWORKS, "--repository", str(folder)],
+            check=True,
+            capture_output=True,
+            timeout=DEADLINE_S,
+        )
+
+    return made_once(tmp_path_factory, "repository", build)
 
 
 def simulated(client: httpx.Client, name: str, **profile: Any) -> None:

@@ -111,8 +111,10 @@ def test_the_stream_finds_a_rate_and_leaves_every_probe(
     out, err = one.process.communicate(timeout=200)
     assert one.process.returncode == 0, out + err
     result = read_search(tmp_path / "found")
-    assert result.found == "always-met"
-    assert result.rate_per_s == 400
+    assert result.found in {"always-met", "found"}, "a machine that cannot send 400 a second in time finds less"
+    assert result.rate_per_s is not None
+    assert (result.rate_per_s == 400) == (result.found == "always-met")
+    assert 200 <= result.rate_per_s <= 400
     assert len(result.runs) >= 3
     for name in result.runs:
         run = read_run(tmp_path / "found" / name)

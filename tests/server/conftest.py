@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tomli_w
 
-from tests.conftest import DEADLINE_S, Server, simulated
+from tests.conftest import DEADLINE_S, Server, made_once, simulated
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,14 @@ for target in sys.argv[3:]:
 @pytest.fixture(scope="session")
 def formats(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One network in every format that it can be converted to, each in a folder."""
-    folder = tmp_path_factory.mktemp("formats")
-    shutil.copytree(repository / NETWORK, folder / NETWORK)
-    command = [sys.executable, "-c", _CONVERT, str(folder / NETWORK), str(folder), *TARGETS]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2 * DEADLINE_S)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def convert(folder: Path) -> None:
+        shutil.copytree(repository / NETWORK, folder / NETWORK)
+        command = [sys.executable, "-c", _CONVERT, str(folder / NETWORK), str(folder), *TARGETS]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2 * DEADLINE_S)
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "formats", convert)
 
 
 @pytest.fixture(scope="session")

@@ -401,6 +401,11 @@ def read_records(folder: Path) -> list[Record]:
     return sorted(found, key=lambda record: (order[record.phase], record.done_s, record.index))
 
 
+def read_lines(path: Path, kind: type[_Line]) -> list[_Line]:
+    """A .jsonl file of such values; a last line that was torn is left out. Raises ResultError naming file and line."""
+    return _lines(path, _read(path), kind, first_line=1)
+
+
 def parse_records(content: bytes, path: Path) -> list[Record]:
     """The content of a requests.jsonl; `path` is for messages. Raises ResultError."""
     return _lines(path, content, Record, first_line=1)
@@ -445,7 +450,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise ResultError(
-            f"cannot read {path}: {exc.strerror}; name the folder of a finished stream run (it holds {RUN_FILE})"
+            f"cannot read {path}: {exc.strerror}; name the folder of a finished run (it holds {RUN_FILE})"
         ) from exc
 
 
@@ -465,7 +470,7 @@ def _lines(path: Path, content: bytes, kind: type[_Line], first_line: int) -> li
         try:
             decoded.append(decoder.decode(line))
         except msgspec.DecodeError as exc:
-            raise ResultError(f"{path}:{number}: {exc}; restore the file or run the stream again") from exc
+            raise ResultError(f"{path}:{number}: {exc}; restore the file or measure again") from exc
     if torn:
         try:
             decoded.append(decoder.decode(torn))

@@ -127,7 +127,7 @@ def test_an_empty_file_holds_no_records(tmp_path: Path) -> None:
 
 def test_a_line_damaged_in_the_middle_is_told_with_its_number(tmp_path: Path) -> None:
     (tmp_path / REQUESTS_FILE).write_bytes(line(RECORD) + b'{"phase": 1}\n' + line(RECORD))
-    with pytest.raises(ResultError, match=r"requests\.jsonl:2: .*run the stream again"):
+    with pytest.raises(ResultError, match=r"requests\.jsonl:2: .*measure again"):
         read_records(tmp_path)
 
 

@@ -447,7 +447,7 @@ def test_a_damaged_file_is_named_with_its_line(tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     lines[3] = b'{"phase": "warm"}\n'
     path.write_bytes(b"".join(lines))
-    with pytest.raises(NotAResultError, match=r"requests\.jsonl:4: .*restore the file or run the stream again"):
+    with pytest.raises(NotAResultError, match=r"requests\.jsonl:4: .*restore the file or measure again"):
         write_report(folder)
 
 

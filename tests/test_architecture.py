@@ -19,7 +19,7 @@ PACKAGES = {
 ARROWS = {
     "dlserve": {"dlmodels"},
     "dlload": {"dlclient"},
-    "dlclient": set[str](),
+    "dlclient": {"dlmodels"},  # only its bench, see below
     "dlmodels": set[str](),
     "dlreport": {"dlclient"},
 }
@@ -51,11 +51,17 @@ def test_a_room_imports_only_the_rooms_it_may(package: str) -> None:
         assert used <= allowed, f"{file} imports {used - allowed}"
 
 
+def test_of_the_clients_only_the_bench_knows_models() -> None:
+    for file in files(PACKAGES["dlclient"]):
+        if "bench" not in file.parts:
+            assert "dlmodels" not in {name.split(".")[0] for name in imports(file)}, file
+
+
 def test_reports_know_of_the_client_only_the_results() -> None:
     for file in files(PACKAGES["dlreport"]):
         for name in imports(file):
             if name.startswith("dlclient"):
-                known = ("results", "search_result", "limits", "statistics", "timeline", "errors")
+                known = ("results", "search_result", "bench_result", "limits", "statistics", "timeline", "errors")
                 assert name.split(".")[1] in known, f"{file} imports {name}"
 
 

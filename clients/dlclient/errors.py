@@ -6,7 +6,9 @@
     ├── ServerError            the server answered that it could not do it; has status, dd_code, dd_msg
     ├── BadAnswerError         an answer that is not what the API promises (no JSON, a field missing)
     ├── ResultError            a result folder or a file in it cannot be read
-    └── LocalServerError       a server of one's own on this machine cannot be made ready, started or stopped
+    ├── LocalServerError       a server of one's own on this machine cannot be made ready, started or stopped
+    ├── SuiteError             a bench's suite cannot be read or asks for what there is not
+    └── PointError             a point of a bench has no figures; has its kind, as bench_result.FailureKind
 
 Each message names the thing and says what to do next.
 """
@@ -44,3 +46,15 @@ class ResultError(ClientError):
 
 class LocalServerError(ClientError):
     """A server of one's own on this machine cannot be made ready, started or stopped."""
+
+
+class SuiteError(ClientError):
+    """A bench's suite cannot be read, or asks for what there is not."""
+
+
+class PointError(ClientError):
+    """A point of a bench has no figures. `kind`: a bench_result.FailureKind."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind

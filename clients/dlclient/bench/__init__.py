@@ -1,0 +1,1 @@
+"""`dlbench`: how fast this machine infers, offline: suites of points, each measured in a process of its own."""

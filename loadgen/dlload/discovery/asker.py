@@ -3,9 +3,9 @@
 from typing import Any, TypeVar
 
 import msgspec
+from dlclient.exchange import SocketConnection
 
 from dlload.errors import TargetError
-from dlload.exchange import SocketConnection
 from dlload.protocols.answer import quoted
 from dlload.request_writer import RequestWriter
 

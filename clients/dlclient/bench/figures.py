@@ -66,7 +66,7 @@ def _outliers(times: Sequence[float]) -> list[float]:
 
 
 def _compatible(setting: Setting, times: Sequence[float], wall_s: float) -> dict[str, float]:
-    if setting.question == "throughput":
+    if setting.question == "throughput" or setting.in_flight != 1:
         dli = compatible.dli_throughput_mode(len(times), wall_s, setting.batch_size)
     else:
         dli = compatible.dli_latency_mode(times, setting.batch_size)

@@ -196,7 +196,7 @@ class InProcess:
         ring = self._ring(model, batch_size + number - 1)
         found = [Batch(ring[first : first + batch_size], batch_size) for first in range(number)]
         if self._has_run:
-            self.reasons = answers.learn(found, lambda batch: self._rows(batch, batch.data)) if number > 1 else ()
+            self.reasons = answers.learn(found, self._answered) if number > 1 else ()
         return found
 
     def _ring(self, model: Model, count: int) -> Any:
@@ -224,10 +224,13 @@ class InProcess:
         """Of each image the five likeliest classes. A batch of `inputs`, or image files (a list of bytes). Raises PointError."""
         if not isinstance(batch, Batch):
             assert isinstance(batch, Sequence)
-            batch = Batch(batch if not self._opened().decodes else self._planes(batch), len(batch))
-        elif self._decodes_here:
-            batch = Batch(self._planes(batch.data), batch.images)
-        return [_likeliest(row) for row in self._rows(batch, batch.data)]
+            batch = Batch(self._planes(batch) if self._opened().decodes else batch, len(batch))
+            return [_likeliest(row) for row in self._rows(batch, batch.data)]
+        return [_likeliest(row) for row in self._answered(batch)]
+
+    def _answered(self, batch: Batch) -> Rows:
+        """The checked answer to a batch of `inputs`."""
+        return self._rows(batch, self._planes(batch.data) if self._decodes_here else batch.data)
 
     def _rows(self, batch: Batch, data: object) -> Rows:
         """The checked answer to a batch, whose images are in `data` as the engine takes them."""

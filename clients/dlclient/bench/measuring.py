@@ -13,7 +13,7 @@ from dlclient.bench.job import Ended, Entered, Event, Job, Progress
 from dlclient.bench.remote import Server
 from dlclient.bench.timing import Limits, Timed
 from dlclient.bench.timing import measure as timed_part
-from dlclient.bench_result import Card, Load, Point
+from dlclient.bench_result import Card, Load, Point, Sample
 from dlclient.errors import PointError
 
 DIFFERENT_BATCHES = 4
@@ -57,13 +57,11 @@ class _Measurement:
         match self._setting.question:
             case "load":
                 return Ended(self._loads(bare))
-            case "latency" | "throughput":
-                return self._timed(bare, in_flight)
-            case question:
-                module = importlib.import_module(
-                    f"dlclient.bench.{question}"
-                )  # utilization, accuracy: not needed elsewhere
+            case "accuracy":
+                module = importlib.import_module("dlclient.bench.accuracy")  # needed nowhere else
                 return Ended(_completed(bare, module.measure(job, subject, self._tell)))
+            case _:
+                return self._timed(bare, in_flight)
 
     def _enter(self, stage: str, timeout_s: float) -> None:
         self._tell(Entered(stage, timeout_s))
@@ -74,7 +72,7 @@ class _Measurement:
     def _in_flight(self) -> int:
         """How many inferences at a time. 0 in the setting: as many as the engine finds best. Raises PointError."""
         asked, most = self._setting.in_flight, self._subject.most_in_flight
-        if self._setting.question != "throughput":
+        if self._setting.question not in ("throughput", "utilization"):
             if asked > 1:
                 raise PointError(
                     f"{asked} in flight is a question of throughput: ask for that, or leave in_flight out",
@@ -103,7 +101,7 @@ class _Measurement:
         """All that is known of the point before anything is timed."""
         subject = self._subject
         read_back = dict(subject.read_back)
-        if self._setting.question == "throughput":
+        if in_flight > 1 or self._setting.in_flight == 0:
             read_back["in_flight"] = in_flight
         return Point(
             id=self._setting.id,
@@ -160,16 +158,26 @@ class _Measurement:
         warning = warming.warning(warmed, budget)
         self._enter("measure", max(budget.max_s, budget.min_s) + budget.iteration_timeout_s)
         before_s = subject.transform_total_s() if isinstance(subject, Server) else None
-        timed = timed_part(subject.infer, batches, in_flight, Limits.of(budget), progress=self._progress)
         bare = msgspec.structs.replace(
-            bare,
-            warming=warmed,
-            warnings=(warning,) if warning else (),
-            reasons=subject.reasons,
+            bare, warming=warmed, warnings=(warning,) if warning else (), reasons=subject.reasons
         )
-        if isinstance(subject, Server):
-            bare = _with_servers_part(bare, subject, timed, before_s)
-        return Ended(figures.measured(bare, timed, budget), timed.samples)
+        samples: tuple[Sample, ...] = ()
+
+        def run() -> Timed:
+            return timed_part(subject.infer, batches, in_flight, Limits.of(budget), progress=self._progress)
+
+        def point_of(timed: Timed) -> Point:
+            nonlocal samples
+            samples = timed.samples
+            known = _with_servers_part(bare, subject, timed, before_s) if isinstance(subject, Server) else bare
+            return figures.measured(known, timed, budget)
+
+        if self._setting.question == "utilization":
+            module = importlib.import_module("dlclient.bench.utilization")  # needed nowhere else
+            point: Point = module.measure(self._job, subject, self._tell, run, point_of)
+        else:
+            point = point_of(run())
+        return Ended(point, samples)
 
 
 def _with_servers_part(bare: Point, server: Server, timed: Timed, before_s: float | None) -> Point:

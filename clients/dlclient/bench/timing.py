@@ -37,7 +37,7 @@ class Limits:
 
     def fraction(self, started: int, elapsed_s: float) -> float:
         """How much is done."""
-        of_iterations = min(started / self.max_iterations, elapsed_s / self.min_s if self.min_s > 0 else 1.0)
+        of_iterations = min(started / max(self.max_iterations, 1), elapsed_s / self.min_s if self.min_s > 0 else 1.0)
         return min(max(elapsed_s / self.max_s if self.max_s > 0 else 1.0, of_iterations), 1.0)
 
 

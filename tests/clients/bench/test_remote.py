@@ -1,5 +1,6 @@
 """dlclient.bench.remote: a point behind a server, against a small DeepDetect and against a real dlserve."""
 
+import base64
 import json
 import tempfile
 import time
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 from dlclient.bench import measuring
 from dlclient.bench.job import Budget, Job
+from dlclient.bench.remote import Server as Remote
 from dlclient.bench_result import Setting
 from dlclient.errors import PointError
 
@@ -135,6 +137,18 @@ def test_a_server_without_memory_is_told_apart() -> None:
     ):
         measuring.measure(job(server.url), lambda _: None)
     assert raised.value.kind == "out-of-memory"
+
+
+def test_classes_are_those_that_the_labels_stand_for_in_the_order_of_the_images() -> None:
+    files = [b"x" * size for size in (1, 10, 5)]
+    with FakeDeepDetect("net") as server:
+        subject = Remote(job(server.url, input="path"))
+        subject.start()
+        subject.open()
+        found = subject.classes(files)
+        subject.close()
+    lengths = [len(base64.b64encode(file)) for file in files]
+    assert found == [[(length % 10, 0.75)] for length in lengths]
 
 
 def test_nobody_there_is_an_error_that_names_the_address() -> None:

@@ -151,8 +151,10 @@ class Utilization(msgspec.Struct, frozen=True, kw_only=True):
     top_operators: tuple[tuple[str, float], ...] = ()
     """Name and fraction of the device's time, from that profile."""
     energy_j: float | None = None
-    """In the timed part."""
+    """In the timed part, by `energy_source`: the counter of the device that computes, where there is one."""
     energy_source: str = ""
+    energies_j: dict[str, float] = {}
+    """In the timed part, by each counter that there is."""
     series: tuple[tuple[float, float | None, float | None, int | None], ...] = ()
     """(seconds, cpu, gpu, bytes in use on the device, or resident on a CPU), over time."""
 

@@ -44,6 +44,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Largest batch, on a CPU: what the point may take. None: what is available when it begins."""
     most_images: int = 4096
     """Largest batch: where its search ends."""
+    different_batches: int | None = None
+    """How many of them are made ready, and held in memory, before the clock; None: what the question needs. Largest batch: 1,
+    as more than the one that runs would count against the limit."""
     reloads: int = 5
     """Load: how often the model is unloaded and loaded again."""
     profile: bool = False

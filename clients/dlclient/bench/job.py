@@ -36,6 +36,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
     repository: str = ""
     """Folder of model folders."""
+    folder: str = ""
+    """Of the model, as its engine reads it: `repository`/`setting.model`, or what was converted from that. "" none: a server has
+    the model, or it is simulated by `setting.options`."""
     images: str = ""
     """Folder of images; "" the sample photographs."""
     dataset: str = ""

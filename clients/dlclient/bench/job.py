@@ -36,9 +36,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
     repository: str = ""
     """Folder of model folders."""
-    folder: str = ""
-    """Of the model, as its engine reads it: `repository`/`setting.model`, or what was converted from that. "" none: a server has
-    the model, or it is simulated by `setting.options`."""
     images: str = ""
     """Folder of images; "" the sample photographs."""
     dataset: str = ""
@@ -47,8 +44,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Largest batch, on a CPU: what the point may take. None: what is available when it begins."""
     most_images: int = 4096
     """Largest batch: where its search ends."""
+    different_batches: int | None = None
+    """How many of them are made ready, and held in memory, before the clock; None: what the question needs. Largest batch: 1,
+    as more than the one that runs would count against the limit."""
     reloads: int = 5
     """Load: how often the model is unloaded and loaded again."""
+    drop_page_cache: bool = False
+    """In this process: whether the page cache forgets the model's files before each load; it fails where it does not."""
     profile: bool = False
     """Utilization: run a profiler too, after the timed part."""
     every_s: float = 0.1

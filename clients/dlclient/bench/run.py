@@ -21,7 +21,7 @@ from dlclient.bench.progress import BenchProgress
 from dlclient.bench.reading import read_suite
 from dlclient.bench.results_table import figures, remark
 from dlclient.bench.suite import INPROC, Suite, to_table
-from dlclient.bench.supply import Supply, supply
+from dlclient.bench.supply import Failures, supply
 from dlclient.bench_folder import BenchFolder, now
 from dlclient.bench_result import BENCH_SCHEMA, LOGS_DIR, SUITE_FILE, Bench, Failure, Point, Sample, Scope, Setting
 from dlclient.environment import environment
@@ -79,30 +79,30 @@ class _Points:
         hopeless = {setting.id: reason for setting, reason in unsupported(settings, errand.known)}
         wanted = [setting for setting in settings if setting.id not in hopeless]
         repository = Path(errand.suite.repository)
-        supplied = supply(wanted, errand.known, repository, errand.results / _SCRATCH, self._progress.say)
+        failures = supply(wanted, errand.known, repository, errand.results / _SCRATCH, self._progress.say)
         try:
             for setting in settings:
                 self._progress.begin(describe(setting))
                 started, began = now(), monotonic()
-                end = self._end(setting, hopeless.get(setting.id, ""), supplied)
+                end = self._end(setting, hopeless.get(setting.id, ""), failures)
                 point, samples = _finished(setting, end, started, monotonic() - began)
                 self._folder.append(point, samples)
                 self._progress.end(_line(point))
         finally:
             self._progress.clear()
 
-    def _end(self, setting: Setting, hopeless: str, supplied: Supply) -> Ended | Failure:
+    def _end(self, setting: Setting, hopeless: str, failures: Failures) -> Ended | Failure:
         """What came of a point; its log stays only where it failed and said something."""
         name = f"{LOGS_DIR}/{setting.id}.log"
         log = self._errand.results / name
         if hopeless:
             return Failure(kind="unsupported", stage="start", text=hopeless)
         need = (setting.model, setting.engine)
-        if need in supplied.failures:
-            end, said = supplied.failures[need]
+        if need in failures:
+            end, said = failures[need]
             log.write_bytes(said)
         else:
-            job = make_job(self._errand, setting, supplied.folders.get(need))
+            job = make_job(self._errand, setting)
             outcome = run_point(job, log, self._progress.watch, self._errand.child)
             if isinstance(outcome, Ended):
                 log.unlink(missing_ok=True)
@@ -114,19 +114,19 @@ class _Points:
         return end
 
 
-def make_job(errand: Errand, setting: Setting, folder: Path | None) -> Job:
+def make_job(errand: Errand, setting: Setting) -> Job:
     """What the process of a point is told."""
     suite = errand.suite
     return Job(
         setting=setting,
         budget=suite.budget,
         repository=str(Path(suite.repository).absolute()),
-        folder=str(folder.absolute()) if folder else "",
         images=str(Path(suite.images).absolute()) if suite.images else "",
         dataset=str(Path(suite.dataset).absolute()) if suite.dataset else "",
         memory_limit_bytes=None if suite.memory_limit_bytes is UNSET else suite.memory_limit_bytes,
         most_images=suite.most_images,
         reloads=suite.reloads,
+        drop_page_cache=suite.drop_page_cache,
         profile=suite.profile,
         every_s=suite.every_s,
         api_key=errand.api_key,

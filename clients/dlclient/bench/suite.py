@@ -164,6 +164,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ) = UNSET
     most_images: Annotated[int, Meta(ge=1, description="where the search of max-batch ends")] = 4096
     reloads: Annotated[int, Meta(ge=0, description="how often the question load unloads and loads again")] = 5
+    drop_page_cache: Annotated[
+        bool, Meta(description="whether each load in process reads the disk; it fails where the system keeps the files")
+    ] = False
     profile: Annotated[bool, Meta(description="whether utilization also runs a profiler, after the timed part")] = False
     every_s: Annotated[float, Meta(gt=0, description="seconds between two samples of utilization")] = 0.1
     budget: Budget = Budget()

@@ -43,6 +43,10 @@ def linger(job: Job, tell: Tell) -> None:
     subprocess.Popen(["sleep", str(LONG_S)], close_fds=False)
 
 
+def measure(job: Job, tell: Tell) -> None:
+    tell(ended(job.setting))
+
+
 def out_of_memory(_job: Job, tell: Tell) -> None:
     tell(Failed(Failure(kind="out-of-memory", stage="measure", text="no memory for a batch of 64: send fewer images")))
 
@@ -76,7 +80,7 @@ def main() -> None:
     if (notes := Path(job.repository)).is_dir():
         with (notes / "began").open("a") as file:
             print(os.getpid(), job.setting.id, file=file)
-    ACTS.get(job.setting.model, lambda job, tell: tell(ended(job.setting)))(job, tell)
+    ACTS.get(job.setting.model, measure)(job, tell)
 
 
 if __name__ == "__main__":

@@ -142,8 +142,8 @@ def _check_server(matrix: Matrix, where: Where, source: Source) -> None:
     for key in _SERVER_OWN:
         if any(listed(getattr(matrix, key))):
             source.report(_at(where, key), "a server has its own: leave it out, or set it where the server is started")
-    if matrix.options and not listed(matrix.engines):
-        source.report(_at(where, "options"), "they are an engine's: say which in engines")
+    for name in matrix.options if not listed(matrix.engines) else ():
+        source.report(_at(where, f"options.{name}"), "it is an engine's setting: say of which in engines")
 
 
 def _at(where: Where, key: str) -> Where:

@@ -37,12 +37,14 @@ Watch = Callable[[str, float | None], None]
 """Gets the stage, and how much of it is done, where that is told."""
 
 
-def run_point(job: Job, log: Path, watch: Watch, child: Sequence[str] = CHILD) -> Ended | Failure:
+def run_point(
+    job: Job, log: Path, watch: Watch, child: Sequence[str] = CHILD, root: Path = Path("/")
+) -> Ended | Failure:
     """Measure a point in a process of its own, which has ended when this returns or raises, with all that it started.
 
-    `log` gets what it prints.
+    `log` gets what it prints. `root`: of the file system in which the kernel tells of memory, for tests.
     """
-    return _PointProcess(job, watch, log).run(child)
+    return _PointProcess(job, watch, log, MemoryWatch(root)).run(child)
 
 
 def die_with(parent: int) -> None:
@@ -55,8 +57,9 @@ def die_with(parent: int) -> None:
 
 
 class _PointProcess:
-    def __init__(self, job: Job, watch: Watch, log: Path) -> None:
+    def __init__(self, job: Job, watch: Watch, log: Path, memory: MemoryWatch) -> None:
         self._log = log
+        self._memory = memory
         self._job = job
         self._watch = watch
         self._stage = "start"
@@ -96,7 +99,6 @@ class _PointProcess:
             process.stdin.close()
 
     def _follow(self, process: "subprocess.Popen[bytes]", reader: int) -> Ended | Failure:
-        memory = MemoryWatch()
         self._enter("start", self._timeout_s)
         ended = os.pidfd_open(process.pid)
         try:
@@ -113,10 +115,10 @@ class _PointProcess:
                     wait([ended], _EXIT_S)
                     return self._end
                 if ended in ready:
-                    return self._died(ended, memory)
+                    return self._died(ended)
                 if time.monotonic() >= self._deadline:
                     return self._hung(process, ended)
-                memory.look()
+                self._memory.look()
         finally:
             os.close(ended)
 
@@ -176,7 +178,7 @@ class _PointProcess:
             f"(--set budget.{key.get(self._stage, 'iteration_timeout_s')}=...), or see in its log where it hung",
         )
 
-    def _died(self, ended: int, memory: MemoryWatch) -> Failure:
+    def _died(self, ended: int) -> Failure:
         """What a process died of that said nothing."""
         status = os.waitid(os.P_PIDFD, ended, os.WEXITED | os.WNOWAIT)
         assert status is not None
@@ -185,15 +187,15 @@ class _PointProcess:
         if not signalled:
             kind = "error"
             text = f"its process ended with exit code {status.si_status} and no result, {_last_words(self._log)}"
-        elif signalled == signal.SIGKILL and memory.killed():
+        elif signalled == signal.SIGKILL and self._memory.killed():
             kind = "out-of-memory"
             text = (
                 "the kernel killed its process for lack of memory: try a smaller batch, or give the machine more memory"
             )
-        elif signalled == signal.SIGKILL and memory.scarce():
+        elif signalled == signal.SIGKILL and self._memory.scarce():
             kind = "out-of-memory"
             text = (
-                f"its process was killed, probably by the kernel for lack of memory ({memory.least_free:.0%} of it was free): "
+                f"its process was killed, probably by the kernel for lack of memory ({self._memory.least_free:.0%} of it was free): "
                 "try a smaller batch, or give the machine more memory"
             )
         elif signalled == signal.SIGKILL:

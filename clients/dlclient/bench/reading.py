@@ -20,11 +20,8 @@ READY = Path(__file__).resolve().parent / "ready"
 _Table = TypeVar("_Table", bound=msgspec.Struct)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _EMPTY = "an empty list makes no point: give it a value, or leave the key out"
-_MAXIMA = (
-    ("warm_up_min_iterations", "warm_up_max_iterations"),
-    ("min_iterations", "max_iterations"),
-    ("min_s", "max_s"),
-)
+_EXTREMES = (("warm_up_min_iterations", "warm_up_max_iterations"), ("min_iterations", "max_iterations"))
+"""Of seconds the maximum wins: see Budget."""
 
 
 def ready_suites() -> dict[str, Path]:
@@ -124,7 +121,7 @@ def _budget(table: object, source: Source) -> Budget:
     for key in Budget.__struct_fields__:
         if getattr(budget, key) < 0 or (getattr(budget, key) == 0 and not key.startswith(("min_", "warm_up_"))):
             source.report(Where(key, "budget"), f"{getattr(budget, key)} is too small: give a number above 0")
-    for least, most in _MAXIMA:
+    for least, most in _EXTREMES:
         if getattr(budget, least) > getattr(budget, most):
             source.report(
                 Where(least, "budget"), f"it is above {most} = {getattr(budget, most)}: raise that, or lower this"

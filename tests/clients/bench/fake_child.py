@@ -37,6 +37,22 @@ def hang(_job: Job, _tell: Tell) -> None:
     time.sleep(LONG_S)
 
 
+def wait_at_gate(job: Job, tell: Tell) -> None:
+    """While there is a pipe `gate` in the repository: say so there, and hang, so that it tells our end too; else measure."""
+    gate = Path(job.repository) / "gate"
+    if gate.is_fifo():
+        with gate.open("w") as pipe:
+            print(os.getpid(), file=pipe, flush=True)
+            time.sleep(LONG_S)
+    measure(job, tell)
+
+
+def lose_memory(job: Job, _tell: Tell) -> None:
+    """As if the kernel had killed us for it: the counter of `oom_kill` below the repository is one higher then."""
+    (Path(job.repository) / "proc/vmstat").write_text("pgfree 7\noom_kill 4\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def linger(job: Job, tell: Tell) -> None:
     """End, but leave behind a process that holds the pipe."""
     tell(ended(job.setting))
@@ -53,6 +69,8 @@ def out_of_memory(_job: Job, tell: Tell) -> None:
 
 ACTS: dict[str, Callable[[Job, Tell], object]] = {
     "hang": hang,
+    "gate": wait_at_gate,
+    "starved": lose_memory,
     "lingers": linger,
     "failed": out_of_memory,
     "segfault": lambda *_: os.kill(os.getpid(), signal.SIGSEGV),
@@ -77,9 +95,6 @@ def main() -> None:
     print("measuring", job.setting.model, flush=True)
     tell(Entered("measure", job.budget.iteration_timeout_s))
     tell(Progress(0.5))
-    if (notes := Path(job.repository)).is_dir():
-        with (notes / "began").open("a") as file:
-            print(os.getpid(), job.setting.id, file=file)
     ACTS.get(job.setting.model, measure)(job, tell)
 
 

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, child: Sequence[str] = CHILD) -> int
     """Run the command; the exit status. `child`: the command of the process that measures a point."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, terminated)
+    before = signal.signal(signal.SIGTERM, terminated)
     try:
         status: int = options.run(options, ("dlbench", *arguments), child)
     except ClientError as exc:
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None, child: Sequence[str] = CHILD) -> int
     except BrokenPipeError:  # `dlbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _ALL
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return status
 
 
@@ -211,7 +213,7 @@ def _schema(_options: argparse.Namespace, _command: tuple[str, ...], _child: Seq
 
 def _changes(options: argparse.Namespace) -> list[Change]:
     changes = parse_set(options.set)
-    return [*changes, Change("target", (options.target,), "--target")] if options.target else changes
+    return [*changes, Change("target", (options.target,), f"--target {options.target}")] if options.target else changes
 
 
 def _known(suite: Suite) -> Known:

@@ -43,9 +43,9 @@ def results_table(points: Sequence[Point]) -> str:
         for point in points
     ]
     told = [textwrap.fill(f"[{number}] {text}", _WIDTH, subsequent_indent="    ") for text, number in notes.items()]
-    return "\n".join(
-        [_aligned(heads, rows, left=len(names) + len(options)), "", *told, textwrap.fill(_NOTE, _WIDTH), ""]
-    )
+    if any(point.latency_s is not None for point in points):
+        told.append(textwrap.fill(_NOTE, _WIDTH))
+    return "\n".join((_aligned(heads, rows, left=len(names) + len(options)), "", *told, ""))
 
 
 def figures(point: Point) -> tuple[str, str, str, str]:

@@ -20,19 +20,19 @@ def killed_at(step: int) -> None:
     """Arm it."""
     steps = itertools.count(1)
 
-    def armed(function: Callable[..., Any]) -> Callable[..., Any]:
+    def armed(function: Callable[..., Any], what: Callable[..., bool] = lambda *_, **__: True) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            if next(steps) == step:
+            if what(*arguments, **options) and next(steps) == step:
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*arguments, **options)
 
         return call
 
     os.fsync = armed(os.fsync)
+    os.truncate = armed(os.truncate)
     Path.replace = armed(Path.replace)  # type: ignore[method-assign]
-    Path.mkdir = armed(Path.mkdir)  # type: ignore[method-assign]
-    Path.unlink = armed(Path.unlink)  # type: ignore[method-assign]
-    subprocess.Popen.__init__ = armed(subprocess.Popen.__init__)  # type: ignore[method-assign]
+    starts_a_point = lambda _, command, **__: CHILD[-1] in command  # noqa: E731  a def would be longer than what it does
+    subprocess.Popen.__init__ = armed(subprocess.Popen.__init__, starts_a_point)  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -99,7 +99,15 @@ def test_only_engines_zoo_and_conversion_import_a_framework() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["dlserve.supervisor", "dlserve.front.__main__", "dlserve.cli", "dlmodels.cli", "dlclient.client"]
+    "module",
+    [
+        "dlserve.supervisor",
+        "dlserve.front.__main__",
+        "dlserve.cli",
+        "dlmodels.cli",
+        "dlclient.client",
+        "dlclient.bench.cli",
+    ],
 )
 def test_the_front_end_the_supervisor_and_the_commands_start_without_a_framework(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({FRAMEWORKS!r} & set(sys.modules)))"

@@ -66,7 +66,14 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def id(self) -> str:
         """Equal settings have equal ones. 16 hexadecimal digits."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+        # by equality: msgspec omits a default by identity only, so that a setting from a file would have another id
+        default = Setting(model="")
+        told = {
+            name: getattr(self, name)
+            for name in self.__struct_fields__
+            if getattr(self, name) != getattr(default, name)
+        }
+        return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -49,6 +49,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     as more than the one that runs would count against the limit."""
     reloads: int = 5
     """Load: how often the model is unloaded and loaded again."""
+    drop_page_cache: bool = False
+    """In this process: whether the page cache forgets the model's files before each load; it fails where it does not."""
     profile: bool = False
     """Utilization: run a profiler too, after the timed part."""
     every_s: float = 0.1

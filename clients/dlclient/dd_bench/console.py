@@ -12,7 +12,7 @@ class Console:
 
     def __init__(self) -> None:
         self._has_bar = sys.stderr.isatty()
-        self._drawn = False
+        self._drawn = ""
         self._began = perf_counter()
         self._at_first = 0.0
 
@@ -36,15 +36,16 @@ class Console:
         if not self._has_bar:
             return
         done = round(_WIDTH * fraction)
-        bar = f"[{'#' * done}{'.' * (_WIDTH - done)}] {fraction:4.0%}  {label}{self._left(fraction)}"
-        print(f"{_CLEAR}{bar}", end="", file=sys.stderr, flush=True)
-        self._drawn = True
+        bar = f"{_CLEAR}[{'#' * done}{'.' * (_WIDTH - done)}] {fraction:4.0%}  {label}{self._left(fraction)}"
+        if bar != self._drawn:
+            print(bar, end="", file=sys.stderr, flush=True)
+            self._drawn = bar
 
     def clear(self) -> None:
         """Take the bar away."""
         if self._drawn:
             print(_CLEAR, end="", file=sys.stderr, flush=True)
-            self._drawn = False
+            self._drawn = ""
 
     def _left(self, fraction: float) -> str:
         """At the speed so far; "" while that tells nothing."""

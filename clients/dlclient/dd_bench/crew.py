@@ -1,6 +1,5 @@
 """Calls over kept connections, one at a time on each: the clock of dd_bench."""
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,10 +36,8 @@ class Done:
 class _Work:
     """What the connections of a crew share while they work."""
 
-    count: int
     call: Callable[[Lane, int], Call]
     start: threading.Barrier
-    numbers: Iterator[int] = field(default_factory=itertools.count)
     done: list[Done] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     broken: list[BaseException] = field(default_factory=list)
@@ -59,15 +56,29 @@ class Crew:
             connection.close()
 
     def work(
-        self, count: int, call: Callable[[Lane, int], Call], tell: Callable[[float], None] = lambda _: None
+        self,
+        count: int,
+        call: Callable[[Lane, int], Call],
+        tell: Callable[[float], None] = lambda _: None,
+        *,
+        evenly: bool = False,
     ) -> list[Done]:
-        """Send `count` calls: whichever connection is free takes the next. All begin together, connected already.
+        """Send `count` calls: whichever connection is free takes the next, or `evenly` each the same number of them.
 
-        The first failure ends it: no more calls are sent then. Returned in the order in which they were sent.
+        All begin together, connected already. The first failure ends it: no more calls are sent then. Returned in the order in
+        which they were sent.
         """
         lanes = list(zip(self.lanes, self._connections, strict=True))[:count]
-        work = _Work(count, call, threading.Barrier(len(lanes)))
-        threads = [threading.Thread(target=_take_part, args=(work, lane, one), daemon=True) for lane, one in lanes]
+        work = _Work(call, threading.Barrier(len(lanes)))
+        shared = iter(range(count))
+        threads = [
+            threading.Thread(
+                target=_take_part,
+                args=(work, lane, one, iter(range(place, count, len(lanes))) if evenly else shared),
+                daemon=True,
+            )
+            for place, (lane, one) in enumerate(lanes)
+        ]
         with self._ending(work, threads):
             for thread in threads:
                 thread.start()
@@ -94,15 +105,15 @@ class Crew:
             raise
 
 
-def _take_part(work: _Work, lane: Lane, connection: SocketConnection) -> None:
-    """The thread of one connection."""
+def _take_part(work: _Work, lane: Lane, connection: SocketConnection, numbers: Iterator[int]) -> None:
+    """The thread of one connection. `numbers`: of the calls; taking one is a single step of the interpreter."""
     try:
         problem = connection.open()
         with suppress(threading.BrokenBarrierError):  # one that could not take part; its reason is kept
             work.start.wait()
         while not problem and not work.stopped.is_set():
-            number = next(work.numbers)
-            if number >= work.count:
+            number = next(numbers, None)
+            if number is None:
                 return
             call = work.call(lane, number)
             problem = connection.open()

@@ -10,6 +10,7 @@ import msgspec
 
 from dlclient.bench_result import Load, Point, Sample, Setting, Warming
 from dlclient.client import Json
+from dlclient.client_cost import NullServer
 from dlclient.dd_bench import answers
 from dlclient.dd_bench.answers import Said
 from dlclient.dd_bench.calls import Lane, predict
@@ -17,9 +18,8 @@ from dlclient.dd_bench.crew import Call, Crew, Done
 from dlclient.dd_bench.figures import Seen, point_of
 from dlclient.dd_bench.images import Supply
 from dlclient.dd_bench.options import Options
-from dlclient.dd_bench.server import Counters, Server, read_back
+from dlclient.dd_bench.server import Counters, Server, counters, read_back
 from dlclient.errors import PointError
-from dlclient.null_server import NullServer
 from dlclient.request_writer import RequestWriter
 
 MOST_REQUEST_BYTES = 256 << 20
@@ -53,18 +53,18 @@ class Measurer:
             raise PointError("raw carries one image a call: use --concurrency, or --input base64", kind="unsupported")
         self._server.look()
         lanes = self._server.lanes(setting.model)
-        load, found, answer_bytes = self._first_call(lanes[0], setting, creation_s, comes_first=comes_first)
+        load, found = self._first_call(lanes[0], setting, creation_s, comes_first=comes_first)
         self._enter("warm-up", tell)
         warming = self._warm_up(setting)
-        self._enter("client's own cost", tell)
         calls = self._ready(lanes, setting.batch_size)
-        cost_s = self._null.cost_s(len(calls[lanes[0], 0].request), answer_bytes)
         self._enter("measure", tell)
-        before = self._server.counters(setting.model)
+        before = self._server.describe(setting.model)
         done = self._time(lanes, calls, tell)
-        after = self._server.counters(setting.model)
-        described = self._server.describe(setting.model)
-        spent_s, others = _transform(before, after, len(done))
+        after = self._server.describe(setting.model)
+        described = after[0]
+        spent_s, others = _transform(counters(before), counters(after), len(done))
+        self._enter("client's own cost", tell)
+        cost_s = self._null.cost_s(len(calls[lanes[0], 0].request), len(done[0].exchange.body))
         point = point_of(
             setting,
             samples := _samples(done),
@@ -92,32 +92,35 @@ class Measurer:
         read = partial(answers.read, timeout_s=self._options.timeout_s, images=batch_size, distinct=distinct)
         return Call(predict(self._options, self._writer, lane, images, cache), read)
 
+    def _one(self, lane: Lane, setting: Setting, cache: str | None) -> Done:
+        (done,) = self._work([lane], 1, lambda lane, number: self._call(lane, number, setting.batch_size, cache))
+        return done
+
     def _work(self, lanes: Sequence[Lane], count: int, call: Callable[[Lane, int], Call]) -> list[Done]:
         with closing(Crew(self._options.url, self._options.timeout_s, lanes)) as crew:
-            return _good(crew.work(count, call))
+            return _good(crew.work(count, call, evenly=True))
 
     def _first_call(
         self, lane: Lane, setting: Setting, creation_s: float | None, *, comes_first: bool
-    ) -> tuple[Load | None, str, int]:
-        """What it took, what it found, and the bytes of its answer. A dlserve is asked to be as cold as it can for it."""
-        size = setting.batch_size
-        found = CREATED if creation_s is not None else "unknown"
-        if self._server.is_dlserve:
+    ) -> tuple[Load | None, str]:
+        """What it took, and what it found. A dlserve is asked to be as cold as it can for it; another server shows what it is
+        like only before it has had a call.
+        """
+        cold = [COLDEST, None] if self._server.is_dlserve else [None] if comes_first else []
+        for cache in cold:
             try:
-                (done,) = self._work([lane], 1, lambda lane, number: self._call(lane, number, size, COLDEST))
+                done = self._one(lane, setting, cache)
+                break
             except PointError as exc:
-                if exc.kind != "unsupported":
+                if cache is None or exc.kind != "unsupported":
                     raise
-                (done,) = self._work([lane], 1, lambda lane, number: self._call(lane, number, size))
         else:
-            (done,) = self._work([lane], 1, lambda lane, number: self._call(lane, number, size))
-            if not comes_first:
-                return None, "", len(done.exchange.body)
+            return None, ""
         said = _said(done)
         seconds = done.exchange.done - done.exchange.sent - said.stages.get("demote", 0.0)
         load_s = said.stages.get("load")
         load = Load(prepare_s=creation_s, load_s=load_s, first_run_s=seconds - (load_s or 0.0))
-        return load, said.cache or found, len(done.exchange.body)
+        return load, said.cache or (CREATED if creation_s is not None else "unknown")
 
     def _warm_up(self, setting: Setting) -> Warming:
         """Each connection, or each worker of a dlserve, gets its calls; all at a time."""

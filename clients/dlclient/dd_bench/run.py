@@ -9,6 +9,7 @@ import msgspec
 from dlclient.bench_folder import BenchFolder, now
 from dlclient.bench_result import BENCH_SCHEMA, LOGS_DIR, Bench, Failure, FailureKind, Point, Sample, Setting
 from dlclient.client import Client
+from dlclient.client_cost import NullServer
 from dlclient.dd_bench import answers, rows, text
 from dlclient.dd_bench.console import Console
 from dlclient.dd_bench.figures import failed_point
@@ -20,7 +21,6 @@ from dlclient.dd_bench.server import Server
 from dlclient.environment import environment
 from dlclient.errors import ClientError
 from dlclient.local_server import build, serving
-from dlclient.null_server import NullServer
 
 _PUBLISHED = {"deepdetect-report": "dd_performances"}
 """Preset -> `system` of its figures in dashboards/reference/published.csv."""
@@ -28,6 +28,8 @@ _TRIED_AGAIN: frozenset[FailureKind] = frozenset({"crash", "time-out", "error"})
 """Failures that a resumed run tries again; the others would come again."""
 _LARGER_FAIL_TOO: frozenset[FailureKind] = frozenset({"out-of-memory", "time-out"})
 SERVER_LOG = "dlserve.log"
+CREATION = "creation"
+"""The stage in which services are created."""
 
 
 def conduct(options: Options, console: Console) -> bool:
@@ -136,32 +138,26 @@ class _Run:
                 self._delete(model)
 
     def _measure_batches(self, model: str, missing: Sequence[Setting]) -> None:
-        creation = self._options.creation
-        once = creation is not None and not creation.recreate
-        creation_s: float | None = None
+        anew = self._options.creation is not None and self._options.creation.recreate
         lost: Failure | None = None
         for place, setting in enumerate(missing):
             began, started = perf_counter(), now()
             samples: list[Sample] = []
-            lost = lost or self._too_large(setting)
-            if lost is not None:
-                point = failed_point(setting, lost)
-            else:
-                self._measurer.stage = "creation"
+            failure = lost or self._too_large(setting)
+            if failure is None:
                 try:
-                    if creation and (place == 0 or not once):
-                        creation_s = self._server.create(model, creation, setting.batch_size)
-                    fresh_s = creation_s if place == 0 or not once else None
-                    point, samples = self._measure(setting, fresh_s, comes_first=place == 0 or not once)
+                    point, samples = self._measure(setting, comes_first=place == 0 or anew)
                 except ClientError as exc:
                     failure = answers.as_failure(exc, self._measurer.stage)
-                    lost = failure if once and failure.stage == "creation" else None
-                    point = failed_point(setting, failure)
-                if not once and creation:
+                    lost = failure if failure.stage == CREATION and not anew else None
+                if anew:
                     self._delete(model)
+            if failure is not None:
+                point = failed_point(setting, failure)
             self._keep(msgspec.structs.replace(point, started=started, seconds=perf_counter() - began), samples)
 
-    def _measure(self, setting: Setting, creation_s: float | None, *, comes_first: bool) -> tuple[Point, list[Sample]]:
+    def _measure(self, setting: Setting, *, comes_first: bool) -> tuple[Point, list[Sample]]:
+        """`comes_first`: of its service, which is created then, where that was asked for. Raises ClientError."""
         if not self._options.as_table:
             self._console.line(f"testing batch size = {setting.batch_size}")
         weight = setting.batch_size / sum(self._options.batch_sizes) / len(self._options.models)
@@ -170,6 +166,10 @@ class _Run:
             label = f"{setting.model}, batch size {setting.batch_size}, {stage}"
             self._console.progress(self._fraction() + weight * fraction, label)
 
+        self._measurer.stage = CREATION
+        creation, creation_s = self._options.creation, None
+        if creation and comes_first:
+            creation_s = self._server.create(setting.model, creation, setting.batch_size)
         return self._measurer.measure(setting, creation_s, comes_first=comes_first, tell=tell)
 
     def _too_large(self, setting: Setting) -> Failure | None:

@@ -106,8 +106,8 @@ class Server:
         return f"{name}-gpu{gpuid}" if options.creation and len(options.gpuids) > 1 else name
 
     def services(self, model: str) -> dict[str, int]:
-        """All of a model, and their GPU."""
-        return {self.service(model, gpuid): gpuid for gpuid in reversed(self._options.gpuids)}
+        """All of a model, and their GPU (the last, where one service is for several)."""
+        return {self.service(model, gpuid): gpuid for gpuid in self._options.gpuids}
 
     def create(self, model: str, creation: Creation, batch_size: int) -> float | None:
         """Create a model's services; the seconds that it took, None where they were there.
@@ -146,19 +146,9 @@ class Server:
                 if exc.status != _GONE:
                     raise
 
-    def describe(self, model: str) -> Json:
-        """What the server tells of a model's (first) service. Raises ClientError."""
-        return self._client.get_service(self.service(model, self._options.gpuids[0]))
-
-    def counters(self, model: str) -> Counters:
-        """Of all services of a model together. Raises ClientError."""
-        told = [self._client.get_service(name).get("service_stats") or {} for name in self.services(model)]
-        transforms: list[float] = [one[_TRANSFORM] for one in told if _TRANSFORM in one]
-        counts: list[int] = [one[_CALLS] for one in told if _CALLS in one]
-        return Counters(
-            math.fsum(transforms) / 1000 if len(transforms) == len(told) else None,
-            sum(counts) if len(counts) == len(told) else None,
-        )
+    def describe(self, model: str) -> tuple[Json, ...]:
+        """What the server tells of each of a model's services, that of the first GPU first. Raises ClientError."""
+        return tuple(self._client.get_service(name) for name in self.services(model))
 
     def _told(self) -> Sequence[Json]:
         found: Sequence[Json] = self.info["dlserve"].get("workers", ()) if self.is_dlserve else ()
@@ -210,6 +200,17 @@ class Server:
                 f"service {name} is there already, with {differs}: delete it, or name another with --sname",
                 kind="error",
             )
+
+
+def counters(described: Sequence[Json]) -> Counters:
+    """Of all services of a model together."""
+    told: list[Json] = [one.get("service_stats") or {} for one in described]
+    transforms: list[float] = [one[_TRANSFORM] for one in told if _TRANSFORM in one]
+    counts: list[int] = [one[_CALLS] for one in told if _CALLS in one]
+    return Counters(
+        math.fsum(transforms) / 1000 if len(transforms) == len(told) else None,
+        sum(counts) if len(counts) == len(told) else None,
+    )
 
 
 def read_back(described: Mapping[str, Any], server: Server) -> dict[str, Value]:

@@ -259,6 +259,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a simulated device answered: the figures then say nothing about real hardware."""
     reproduces: str = ""
     """`system` in dashboards/reference/published.csv of the benchmark that the suite stands for; "" none."""
+    server: dict[str, object] = {}
+    """Where a server was measured: the head of its /info without the services."""
 
 
 def read_bench(folder: Path) -> Bench:

@@ -1,6 +1,7 @@
 """OpenVINO in this process: compiled models, and what they answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -8,9 +9,9 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from dlmodels.engines.base import Place
+from dlmodels.engines.base import Batch, Place
 from dlmodels.engines.graph_input import TensorInfo, image_input, scores_output
-from dlmodels.engines.graph_model import GraphModel
+from dlmodels.engines.graph_model import GraphModel, Outputs
 from dlmodels.engines.host import host_memory
 from dlmodels.engines.onnx_file import read_onnx_file, with_data_files
 from dlmodels.engines.openvino import OpenVinoSettings
@@ -66,6 +67,16 @@ class OpenVinoModel(GraphModel):
         """As the compiled network had them when the model was prepared."""
         return self._settings
 
+    @property
+    def lanes(self) -> Sequence[Callable[[Batch], NDArray[np.float32]]]:
+        """One for each of the requests that OpenVINO calls optimal: a lane infers a batch whole, and lanes share the streams."""
+        if len(self._requests) < 2:
+            return (self.run,)
+        return tuple(
+            partial(self._run_by, partial(self._outputs_of, partial(self._infer, request)))
+            for request in self._requests
+        )
+
     def _check_settings(self) -> None:
         name = f"model {self.spec.name!r}"
         if self._asked.hint == "latency" and self._asked.streams is not None:
@@ -86,7 +97,7 @@ class OpenVinoModel(GraphModel):
         self._check_fits()
         try:
             compiled = self._core.compile_model(self._read(), "CPU", self._configuration())
-            count = int(compiled.get_property("NUM_STREAMS"))
+            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             self._settings = self._read_back(compiled)
             self._requests = [compiled.create_infer_request() for _ in range(count)]
         except RuntimeError as exc:
@@ -103,11 +114,14 @@ class OpenVinoModel(GraphModel):
         self._requests = []
 
     def _outputs(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(self._requests) == 1 or len(images) == 1:
+            return self._outputs_of(partial(self._infer, self._requests[0]), images)
+        return self._outputs_of(self._infer_in_parts, images)
+
+    def _outputs_of(self, infer: Outputs, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `infer` gives, where its failures become ours."""
         try:
-            if len(self._requests) == 1 or len(images) == 1:
-                answer: NDArray[np.float32] = self._infer(images)
-            else:
-                answer = self._infer_in_parts(images)
+            answer = infer(images)
         except RuntimeError as exc:
             if _is_out_of_memory(exc):
                 raise OutOfMemoryError(
@@ -116,10 +130,15 @@ class OpenVinoModel(GraphModel):
             raise ForwardError(f"{self.spec.name!r} failed on a batch of {len(images)}: {_sentence(exc)}") from exc
         return answer[: len(images)]
 
-    def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        # share_inputs: the pictures are read where they lie, and not after this returns.
-        request = self._requests[0]
-        request.infer([self._input.arrange(images)], share_inputs=True)
+    def _infer(self, request: openvino.InferRequest, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        arranged = self._input.arrange(images)  # alive until it is done
+        if len(self._requests) == 1:
+            # share_inputs: the pictures are read where they lie, and not after this returns.
+            request.infer([arranged], share_inputs=True)
+        else:
+            # `infer` computes in the calling thread, whichever core that is on: streams that wait for work serve more.
+            request.start_async([arranged], share_inputs=True)
+            request.wait()
         return np.array(request.get_output_tensor(self._output_index).data)
 
     def _infer_in_parts(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -144,10 +163,16 @@ class OpenVinoModel(GraphModel):
             "ENABLE_CPU_PINNING": False,
         }
         if self._asked.hint == "throughput":
-            configuration["NUM_STREAMS"] = self._asked.streams or self._place.threads
+            if self._streams:
+                configuration["NUM_STREAMS"] = self._streams
         if self._cache is not None:
             configuration["CACHE_DIR"] = str(self._cache_folder(self._cache))
         return configuration
+
+    @property
+    def _streams(self) -> int:
+        """Asked for; 0: OpenVINO chooses."""
+        return self._place.threads if self._asked.streams is None else self._asked.streams
 
     def _cache_folder(self, folder: Path) -> Path:
         try:
@@ -171,7 +196,7 @@ class OpenVinoModel(GraphModel):
         wanted: dict[str, object] = {
             "threads": self._place.threads,
             "hint": self._asked.hint,
-            "streams": (self._asked.streams or self._place.threads) if self._asked.hint == "throughput" else 1,
+            "streams": (self._streams or used["streams"]) if self._asked.hint == "throughput" else 1,
             "datatype": self._asked.datatype,
         }
         for key, value in wanted.items():

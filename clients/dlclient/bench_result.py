@@ -178,6 +178,18 @@ class Warming(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the last windows agreed; None: nobody asked."""
 
 
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What the catalog of networks says of a model. None: it does not."""
+
+    parameters: int | None = None
+    macs: int | None = None
+    """Multiply-adds of one forward of one image."""
+    top1: float | None = None
+    """Fraction of ImageNet's validation set that published weights get right, by their publisher."""
+    top1_source: str = ""
+    """Who published it."""
+
+
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One line of points.jsonl: a setting and what came of it."""
 
@@ -194,6 +206,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine really uses, as it told when asked."""
     model_bytes: int | None = None
     """Of weights."""
+    card: Card | None = None
+    """None: the model is none of the catalog, or nobody looked."""
     load: Load | None = None
     warming: Warming | None = None
     iterations: int = 0

@@ -39,7 +39,17 @@ def _write_stream(folder: Path, into: Path | None) -> Path:
     return write_report(folder, into)
 
 
-_WRITERS: Mapping[str, Callable[[Path, Path | None], Path]] = {"stream": _write_stream, _SEARCH: _write_search}
+def _write_bench(folder: Path, into: Path | None) -> Path:
+    from dlreport.bench import write_bench_report  # noqa: PLC0415  as above
+
+    return write_bench_report(folder, into)
+
+
+_WRITERS: Mapping[str, Callable[[Path, Path | None], Path]] = {
+    "stream": _write_stream,
+    "bench": _write_bench,
+    _SEARCH: _write_search,
+}
 """What a result is -> who reports on it: `kind` in run.json; a search where there is a search.json."""
 
 

@@ -102,6 +102,32 @@ def network_figures() -> dict[str, PublishedNetwork]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedCost:
+    """What DeepDetect's report publishes of a network beside its times: a row of published_models.csv. None: not published."""
+
+    model: str
+    macs: float
+    """Multiply-adds of one forward."""
+    parameters: float
+    top1: float | None
+    """Fraction of ImageNet's validation set."""
+
+
+def published_costs() -> dict[str, PublishedCost]:
+    """By the network's name in that report, in file order. Raises InstallationError."""
+    with _file("published_models.csv").open(newline="", encoding="utf-8") as lines:
+        return {
+            row["model"]: PublishedCost(
+                row["model"],
+                float(row["gmacs"]) * 1e9,
+                float(row["mparams"]) * 1e6,
+                float(row["top1_percent"]) / 100 if row["top1_percent"] else None,
+            )
+            for row in csv.DictReader(lines)
+        }
+
+
 def _file(name: str) -> Path:
     for place in _PLACES:
         if (place / name).is_file():

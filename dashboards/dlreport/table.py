@@ -15,7 +15,7 @@ from typing import Literal
 from dlreport.quantity import MISSING
 
 Value = str | int | float | None
-Tone = Literal["", "missing", "error"]
+Tone = Literal["", "missing", "error", "doubt"]
 
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))")
@@ -38,12 +38,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure or name: the raw value and its text. `note`: what stands beside the text, smaller."""
+    """One figure or name: the raw value and its text. `note`: what stands beside the text, smaller. `hover`: what a page says
+    more when one points at it; another table must say it too, for those who cannot point.
+    """
 
     value: Value
     text: str
     tone: Tone = ""
     note: str = ""
+    hover: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def facts(run: Run) -> tuple[Facts, ...]:
         Facts("The run", _run(run)),
         Facts("The plan", _plan(run.plan)),
         Facts("The server", _server(run)),
-        Facts("The load tester's machine", _environment(run.environment)),
+        Facts("The load tester's machine", environment(run.environment)),
     )
 
 
@@ -148,7 +148,8 @@ def _page_cache(run: Run) -> str:
     return "dropped before a file is read" if drops_page_cache(run) else "used: files may lie in memory"
 
 
-def _environment(machine: Environment) -> tuple[tuple[str, str], ...]:
+def environment(machine: Environment) -> tuple[tuple[str, str], ...]:
+    """The machine and the software on it."""
     physical = "" if machine.cpu_cores_physical is None else f" on {machine.cpu_cores_physical} physical ones"
     limits = [
         f"{gigabytes(machine.container_memory_bytes)} GB" if machine.container_memory_bytes is not None else "",

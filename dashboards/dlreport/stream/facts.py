@@ -69,6 +69,34 @@ def software(run: Run) -> str:
     return ", ".join(part for part in (f"{name} {head.get('version', '')}".strip(), *engines) if part)
 
 
+def workers(run: Run) -> int | None:
+    """How many worker processes served; None where the server does not tell."""
+    return len(_dicts(_dlserve(run).get("workers"))) or None
+
+
+def server_settings(run: Run) -> dict[str, str]:
+    """What the server says of its own settings, by name."""
+    own = _dlserve(run)
+    return {
+        "workers": str(workers(run) or MISSING),
+        "threads per worker": _text(own.get("threads_per_worker")),
+        "largest batch": _text(own.get("max_batch")),
+        "balancing": _text(own.get("balance")),
+        "page cache": _page_cache(run),
+    }
+
+
+def served_settings(run: Run) -> dict[str, dict[str, str]]:
+    """Engine and settings (precision, threads, ...) of each streamed model, as the server read them back."""
+    found = {}
+    for service in _dicts(_head(run).get("services")):
+        name, own = str(service.get("name")), _dict(service.get("dlserve"))
+        if name in run.plan.services:
+            settings = {key: str(value) for key, value in _dict(own.get("settings")).items()}
+            found[name] = {"engine": str(own.get("engine") or service.get("mllib") or ""), **settings}
+    return found
+
+
 def server_json(run: Run) -> str:
     """All that the server told about itself, to be read in full."""
     return json.dumps(run.target.info, indent=2, ensure_ascii=False, default=str)

@@ -13,6 +13,9 @@ examples:
   dlreport results/demo                    the report lands beside the result
   dlreport results/demo -o /tmp/report     or elsewhere; the result folder is only read
   dlreport results/search-20260101-120000  a search for a rate (--find-rate): its curve, and the run that confirmed it
+  dlreport results/a results/b -o pages    a report of each in pages/, and a page that leads to them
+  dlreport compare results/a results/b     what differs, with intervals; --fail-on makes it a gate (dlreport compare --help)
+  dlreport merge results/a results/b -o c  several machines side by side (dlreport merge --help)
 
 A report is a page (report.html: one file, opens anywhere without a network), its pictures (pictures/: PNG and SVG) and its
 tables (tables/: CSV with seconds and bytes, Markdown with the printed figures). The same result gives the same report.
@@ -44,7 +47,13 @@ def _compare(arguments: Sequence[str]) -> int:
     return compare(arguments)
 
 
-_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"compare": _compare}
+def _merge(arguments: Sequence[str]) -> int:
+    from dlreport.merge.cli import main as merge  # noqa: PLC0415  as above
+
+    return merge(arguments, _WRITERS)
+
+
+_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"compare": _compare, "merge": _merge}
 """What may stand in place of the first result, and who does it."""
 
 
@@ -60,17 +69,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "result", metavar="RESULT", type=Path, help=f"a result folder: it holds a {RUN_FILE}, or a {SEARCH_FILE}"
+        "results",
+        metavar="RESULT",
+        type=Path,
+        nargs="+",
+        help=f"a result folder: it holds a {RUN_FILE}, or a {SEARCH_FILE}; or compare, or merge (see their own --help)",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write the report here (default: RESULT)")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, help="write the report here (default: RESULT; needed for several)"
+    )
     options = parser.parse_args(given)
+    if len(options.results) > 1 and options.output is None:
+        parser.error("several results need a folder for the page that leads to their reports: -o DIR")
     try:
-        page = _WRITERS[kind_of(options.result, _WRITERS).kind](options.result, options.output)
+        page = _report(options.results, options.output)
     except ReportError as exc:
         print(f"dlreport: {exc}", file=sys.stderr)
         return 1
     print(page)
     return 0
+
+
+def _report(results: Sequence[Path], into: Path | None) -> Path:
+    if into is None or len(results) == 1:
+        return _WRITERS[kind_of(results[0], _WRITERS).kind](results[0], into)
+    from dlreport.several import write_reports  # noqa: PLC0415  as above
+
+    return write_reports(results, into, _WRITERS)
 
 
 if __name__ == "__main__":

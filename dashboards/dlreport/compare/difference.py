@@ -135,6 +135,18 @@ def mover(
     return math.exp(low), math.exp(high)
 
 
+def rate_interval(side: Timed) -> Interval | None:
+    """95 % interval of its images per second; None where its samples cannot tell."""
+    if not side.images_per_s:
+        return None
+    times = side.waited_s if len(side.waited_s) else _gaps(side)
+    found = _mean_interval(times, None if len(side.waited_s) else _STRETCHES)
+    mean = float(np.mean(times)) if len(times) else 0.0
+    if found is None or found[0] <= 0:
+        return None
+    return side.images_per_s * mean / found[1], side.images_per_s * mean / found[0]
+
+
 def paired_ratio(a_s: Sequence[float], b_s: Sequence[float]) -> Interval | None:
     """95 % interval of mean(b) / mean(a) where a[i] and b[i] are of the same request; None where they cannot tell."""
     a, b = np.asarray(a_s, dtype=np.float64), np.asarray(b_s, dtype=np.float64)
@@ -157,27 +169,34 @@ def _rate(a: Timed, b: Timed, *, paired: bool) -> Change:
         ratio = (paired_ratio if paired else _independent)(a.waited_s, b.waited_s)
     else:
         paired = False
-        gaps = [np.diff(np.sort(np.asarray(side.done_s, dtype=np.float64)), prepend=0.0) for side in (a, b)]
-        times, ratio = _means(gaps[0], gaps[1]), _independent(gaps[0], gaps[1], _STRETCHES)
+        gaps = _gaps(a), _gaps(b)
+        times, ratio = _means(*gaps), _independent(*gaps, _STRETCHES)
     if ratio is None or times is None:
         return Change(RATE, *rates)
     by_rates, by_times = rates[1] / rates[0], times[1] / times[0]
     return Change(RATE, *rates, (by_rates * by_times / ratio[1], by_rates * by_times / ratio[0]), paired)
 
 
+def _gaps(side: Timed) -> Array:
+    """From one completion to the next."""
+    return np.diff(np.sort(np.asarray(side.done_s, dtype=np.float64)), prepend=0.0)
+
+
 def _independent(
     a_s: Sequence[float] | Array, b_s: Sequence[float] | Array, stretches: int | None = None
 ) -> Interval | None:
     """95 % interval of mean(b) / mean(a) of samples in the order of time."""
-    intervals: list[Interval | None] = []
-    for samples in (a_s, b_s):
-        block = block_length(samples)
-        if stretches is not None:
-            block = max(block, math.ceil(len(samples) / stretches))
-        found = mean_interval(samples, block=block)
-        intervals.append((found.low, found.high) if found else None)
     means = _means(a_s, b_s)
-    return mover(*means, *intervals) if means else None
+    return mover(*means, _mean_interval(a_s, stretches), _mean_interval(b_s, stretches)) if means else None
+
+
+def _mean_interval(samples: Sequence[float] | Array, stretches: int | None) -> Interval | None:
+    """Of samples in the order of time, taken in no more than this many stretches."""
+    block = block_length(samples)
+    if stretches is not None:
+        block = max(block, math.ceil(len(samples) / stretches))
+    found = mean_interval(samples, block=block)
+    return (found.low, found.high) if found else None
 
 
 def _means(a_s: Sequence[float] | Array, b_s: Sequence[float] | Array) -> tuple[float, float] | None:

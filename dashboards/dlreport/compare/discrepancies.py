@@ -17,9 +17,13 @@ def stream_discrepancies(a: Run, b: Run) -> tuple[Reason, ...]:
         *_validity(a, b),
         *environment_discrepancies(a.environment, b.environment),
         *_server(a, b),
-        *_plan(a.plan, b.plan),
-        *_precision(a, b),
+        *plan_discrepancies(a, b),
     )
+
+
+def plan_discrepancies(a: Run, b: Run) -> tuple[Reason, ...]:
+    """Of what was asked of two servers: the plan, the images, and the models' precision and settings."""
+    return (*_plan(a.plan, b.plan), *_precision(a, b))
 
 
 def environment_discrepancies(a: Environment, b: Environment) -> tuple[Reason, ...]:

@@ -42,13 +42,13 @@ def _points(a: StreamView, b: StreamView) -> Iterator[Compared]:
         for pair in pairs:
             summaries = [_summary(phase, service) for phase in pair]
             if None not in summaries and all(summary and summary.latency_n for summary in summaries):
-                timed = [
-                    _timed(view.run, phase, service, summary, same_plan=same_plan)
+                sides = [
+                    timed(view.run, phase, service, summary, same_plan=same_plan)
                     for view, phase, summary in zip((a, b), pair, summaries, strict=True)
                     if summary is not None
                 ]
                 found = tuple(
-                    change for change in changes(timed[0], timed[1]) if not (change.a is None and change.b is None)
+                    change for change in changes(sides[0], sides[1]) if not (change.a is None and change.b is None)
                 )
                 yield Compared(
                     service or ALL, pair[0].label, found, _doubts(*pair), pair[0].name, strong=service is None
@@ -59,8 +59,8 @@ def _summary(phase: PhaseView, service: str | None) -> Summary | None:
     return phase.total if service is None else phase.phase.services.get(service)
 
 
-def _timed(run: Run, phase: PhaseView, service: str | None, summary: Summary, *, same_plan: bool) -> Timed:
-    """Its good answers. In an open loop the schedule says how often a model is asked: then only all together have a rate."""
+def timed(run: Run, phase: PhaseView, service: str | None, summary: Summary, *, same_plan: bool = False) -> Timed:
+    """The good answers of a phase and a model (None: all). In an open loop the schedule says how often a model is asked: then only all together have a rate."""
     good = [record for record in phase.records if record.ok and service in (None, record.model)]
     good.sort(key=lambda record: (record.due_s, record.index))
     if same_plan:  # by then the order of the plan, which users that take turns may leave in time

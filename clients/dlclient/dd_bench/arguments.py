@@ -76,8 +76,8 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--models",
         metavar="A,B,C|PRESET",
-        help="several services, or a preset of `dlmodels list`: a table of all at the end. Without --host and --port, where nothing "
-        f"listens at {_HOST}:{_PORT}: builds them and starts a dlserve",
+        help="several services, or a preset of `dlmodels list`: a table of all at the end. Without --host, where nothing listens at "
+        "--port: builds them and starts a dlserve there",
     )
     group.add_argument(
         "--create",
@@ -174,7 +174,7 @@ def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[st
     creation = _creation(given)
     url = _url(given)
     serve = None
-    if given.models and given.host is None and given.port is None and creation is None and not _listens(url):
+    if given.models and given.host is None and creation is None and not _listens(url):
         say(f"nothing listens at {url}: a dlserve of this run's own will")
         serve = given.repository
     images = _images(given)

@@ -95,7 +95,7 @@ def _reasons(calls: int, seen: Seen) -> tuple[Reason, ...]:
 def _warnings(setting: Setting, server: Sequence[float], seen: Seen) -> tuple[Reason, ...]:
     found = []
     average = mean(server) or 0.0
-    if all((one * 1000).is_integer() for one in server) and average < 0.001 / _WHOLE_MS_MATTERS_BELOW:
+    if all(round(one * 1000, 6).is_integer() for one in server) and average < 0.001 / _WHOLE_MS_MATTERS_BELOW:
         found.append(
             Reason(
                 "whole-milliseconds",

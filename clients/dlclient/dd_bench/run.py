@@ -27,6 +27,8 @@ _PUBLISHED = {"deepdetect-report": "dd_performances"}
 _TRIED_AGAIN: frozenset[FailureKind] = frozenset({"crash", "time-out", "error"})
 """Failures that a resumed run tries again; the others would come again."""
 _LARGER_FAIL_TOO: frozenset[FailureKind] = frozenset({"out-of-memory", "time-out"})
+_MOST_CRASHES = 2
+"""Of a model, after which its larger batches are left alone: whoever serves them needs the server too."""
 SERVER_LOG = "dlserve.log"
 CREATION = "creation"
 """The stage in which services are created."""
@@ -173,12 +175,14 @@ class _Run:
         return self._measurer.measure(setting, creation_s, comes_first=comes_first, tell=tell)
 
     def _too_large(self, setting: Setting) -> Failure | None:
-        """A failure without a try, where a smaller batch did not fit or took too long."""
+        """A failure without a try, where a smaller batch did not fit or took too long, or two broke the server."""
+        broken = 0
         for point in self._done.values():
             failure, size = point.failure, point.setting.batch_size
             if point.setting.model != setting.model or size >= setting.batch_size or failure is None:
                 continue
-            if failure.kind in _LARGER_FAIL_TOO:
+            broken += failure.kind == "crash"
+            if failure.kind in _LARGER_FAIL_TOO or broken == _MOST_CRASHES:
                 return Failure(
                     kind=failure.kind, stage="not tried", text=f"not tried: batch size {size} failed already"
                 )

@@ -166,6 +166,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="folder for everything, raw samples too, as dlreport reads it (with --models results/dd_bench-TIME, else none)",
     )
     group.add_argument("--resume", action="store_true", help="go on with what is in --results")
+    group.add_argument("--retry-failed", action="store_true", help="with --resume: also measure again what failed")
 
 
 def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[str], None]) -> Options:
@@ -182,6 +183,8 @@ def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[st
     results = given.results
     if given.resume and results is None:
         raise _UsageError("--resume goes on with a result: name its folder with --results DIR")
+    if given.retry_failed and not given.resume:
+        raise _UsageError("--retry-failed is of a run that goes on: add --resume and --results DIR")
     if results is None and given.models:
         results = Path("results") / time.strftime("dd_bench-%Y%m%d-%H%M%S")
     warm_up = given.warm_up
@@ -224,6 +227,7 @@ def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[st
         json=given.json_output,
         results=results,
         resume=given.resume,
+        retry_failed=given.retry_failed,
         command=("dd_bench", *argv),
     )
 

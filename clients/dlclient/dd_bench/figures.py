@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import stdev
+from statistics import pstdev, stdev
 
 from dlclient.bench_result import Failure, Load, Point, Sample, Setting, Warming
 from dlclient.results import Reason
@@ -49,7 +49,7 @@ def point_of(
     images = setting.batch_size * len(samples)
     average = math.fsum(server) / len(server)
     deviation = stdev(server) if len(server) > 1 else None
-    far = [one for one in server if deviation and abs(one - average) > _OUTLIER_DEVIATIONS * deviation]
+    far = [one for one in server if abs(one - average) > _OUTLIER_DEVIATIONS * pstdev(server, average)]
     return Point(
         id=setting.id,
         setting=setting,

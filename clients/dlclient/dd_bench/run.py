@@ -24,8 +24,6 @@ from dlclient.local_server import build, serving
 
 _PUBLISHED = {"deepdetect-report": "dd_performances"}
 """Preset -> `system` of its figures in dashboards/reference/published.csv."""
-_TRIED_AGAIN: frozenset[FailureKind] = frozenset({"crash", "time-out", "error"})
-"""Failures that a resumed run tries again; the others would come again."""
 _LARGER_FAIL_TOO: frozenset[FailureKind] = frozenset({"out-of-memory", "time-out"})
 _MOST_CRASHES = 2
 """Of a model, after which its larger batches are left alone: whoever serves them needs the server too."""
@@ -109,7 +107,7 @@ class _Run:
         self._done: dict[str, Point] = {}
         for one in self._planned:
             point = folder.done.get(one.id) if folder else None
-            if point is not None and (point.failure is None or point.failure.kind not in _TRIED_AGAIN):
+            if point is not None and not (options.retry_failed and point.failure):
                 self._done[one.id] = point
 
     @property

@@ -99,6 +99,7 @@ def test_points_differ_by_all_that_changes_their_figures_and_by_nothing_else() -
         ("--sname s --input raw --img-width 3", "--input raw carries no --img-width"),
         ("--sname s --batch-sizes 1,0", "such as 1,2,4"),
         ("--sname s --resume", "with --results DIR"),
+        ("--sname s --retry-failed", "add --resume"),
         ("--sname s --api-key-file /nowhere", "name a text file with the key in it"),
         ("--sname s --timeout 0", "above 0"),
     ],

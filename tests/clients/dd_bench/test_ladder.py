@@ -294,7 +294,7 @@ def test_the_result_folder_holds_every_point_with_its_samples(
     assert point.transform_s == pytest.approx(0.001)
 
 
-def test_a_run_that_was_cut_short_goes_on_where_it_was_and_tries_again_what_the_server_broke(
+def test_a_resumed_run_tries_again_what_failed_where_it_is_told_to(
     dd_bench: Bench, deepdetect: FakeDeepDetect, pictures: Path, tmp_path: Path
 ) -> None:
     options = ("--sname", "net", "--images", pictures, "--max-batch-size", 4, "--results", tmp_path / "out")
@@ -303,7 +303,9 @@ def test_a_run_that_was_cut_short_goes_on_where_it_was_and_tries_again_what_the_
     assert "add --resume" in dd_bench(deepdetect.url, *options).err
     deepdetect.react = lambda *_: None
     before = len(deepdetect.predicts())
-    ran = dd_bench(deepdetect.url, *options, "--resume", "--csv-output", tmp_path / "o.csv")
+    assert dd_bench(deepdetect.url, *options, "--resume").code == 1
+    assert len(deepdetect.predicts()) == before
+    ran = dd_bench(deepdetect.url, *options, "--resume", "--retry-failed", "--csv-output", tmp_path / "o.csv")
     assert ran.code == 0, ran.err
     assert set(sizes(deepdetect.predicts()[before:])) == {2}
     assert [point.setting.batch_size for point in read_points(tmp_path / "out")] == [1, 2, 4]

@@ -21,6 +21,8 @@ _OUT_OF_MEMORY = re.compile(
 )
 """DeepDetect has no code for it: its torch answers 500 with PyTorch's or CUDA's own words."""
 _UNSUPPORTED = frozenset({400, 404, 405, 413, 415, 501})
+_AWAY = frozenset({502, 503})
+"""A dlserve says 503 where two workers died on a call."""
 _NO_SERVICE = 1002
 _QUOTED = 200
 
@@ -115,6 +117,8 @@ def refusal(status: int, said: str, dd_code: int | None) -> PointError:
         kind = "out-of-memory"
     elif status in _UNSUPPORTED and dd_code != _NO_SERVICE:
         kind = "unsupported"
+    elif status in _AWAY:
+        kind = "crash"
     if dd_code == _NO_SERVICE:
         said += "; name one that is there, or have it created with --create DIR"
     code = f"HTTP {status}" + (f", {dd_code}" if dd_code else "")

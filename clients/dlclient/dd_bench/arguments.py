@@ -76,8 +76,8 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--models",
         metavar="A,B,C|PRESET",
-        help="several services, or a preset of `dlmodels list`: a table of all at the end. Without --host and --port, where nothing "
-        f"listens at {_HOST}:{_PORT}: builds them and starts a dlserve",
+        help="several services, or a preset of `dlmodels list`: a table of all at the end. Without --host, where nothing listens at "
+        "--port: builds them and starts a dlserve there",
     )
     group.add_argument(
         "--create",
@@ -166,6 +166,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="folder for everything, raw samples too, as dlreport reads it (with --models results/dd_bench-TIME, else none)",
     )
     group.add_argument("--resume", action="store_true", help="go on with what is in --results")
+    group.add_argument("--retry-failed", action="store_true", help="with --resume: also measure again what failed")
 
 
 def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[str], None]) -> Options:
@@ -174,7 +175,7 @@ def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[st
     creation = _creation(given)
     url = _url(given)
     serve = None
-    if given.models and given.host is None and given.port is None and creation is None and not _listens(url):
+    if given.models and given.host is None and creation is None and not _listens(url):
         say(f"nothing listens at {url}: a dlserve of this run's own will")
         serve = given.repository
     images = _images(given)
@@ -182,6 +183,8 @@ def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[st
     results = given.results
     if given.resume and results is None:
         raise _UsageError("--resume goes on with a result: name its folder with --results DIR")
+    if given.retry_failed and not given.resume:
+        raise _UsageError("--retry-failed is of a run that goes on: add --resume and --results DIR")
     if results is None and given.models:
         results = Path("results") / time.strftime("dd_bench-%Y%m%d-%H%M%S")
     warm_up = given.warm_up
@@ -224,6 +227,7 @@ def _options(given: argparse.Namespace, argv: tuple[str, ...], say: Callable[[st
         json=given.json_output,
         results=results,
         resume=given.resume,
+        retry_failed=given.retry_failed,
         command=("dd_bench", *argv),
     )
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import stdev
+from statistics import pstdev, stdev
 
 from dlclient.bench_result import Failure, Load, Point, Sample, Setting, Warming
 from dlclient.results import Reason
@@ -49,7 +49,7 @@ def point_of(
     images = setting.batch_size * len(samples)
     average = math.fsum(server) / len(server)
     deviation = stdev(server) if len(server) > 1 else None
-    far = [one for one in server if deviation and abs(one - average) > _OUTLIER_DEVIATIONS * deviation]
+    far = [one for one in server if abs(one - average) > _OUTLIER_DEVIATIONS * pstdev(server, average)]
     return Point(
         id=setting.id,
         setting=setting,
@@ -95,7 +95,7 @@ def _reasons(calls: int, seen: Seen) -> tuple[Reason, ...]:
 def _warnings(setting: Setting, server: Sequence[float], seen: Seen) -> tuple[Reason, ...]:
     found = []
     average = mean(server) or 0.0
-    if all((one * 1000).is_integer() for one in server) and average < 0.001 / _WHOLE_MS_MATTERS_BELOW:
+    if all(round(one * 1000, 6).is_integer() for one in server) and average < 0.001 / _WHOLE_MS_MATTERS_BELOW:
         found.append(
             Reason(
                 "whole-milliseconds",

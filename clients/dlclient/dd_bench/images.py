@@ -11,6 +11,8 @@ from dlclient.dd_bench.options import Images
 from dlclient.errors import ClientError
 from dlclient.samples import sample_images
 
+SAMPLE_SIDE = 500
+"""Longest side of the sample photographs, in pixels: the usual one of ImageNet, and what dlbench sends."""
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -40,7 +42,7 @@ def supply(images: Images) -> Supply:
         assert images.names_file is not None, "path and url have a list"
         names = _listed(images.names_file)
         return Supply(tuple(msgspec.json.encode(f"{images.remote}/{name}") for name in names), names)
-    contents = _read(images.folder, images.names_file) if images.folder else sample_images()
+    contents = _read(images.folder, images.names_file) if images.folder else sample_images((SAMPLE_SIDE,))
     if images.input == "raw":
         return Supply(tuple(contents.values()), tuple(contents))
     encoded = (b'"' + base64.b64encode(content) + b'"' for content in contents.values())

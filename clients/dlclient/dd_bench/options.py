@@ -114,4 +114,6 @@ class Options:
     json: Path | None
     results: Path | None
     resume: bool
+    retry_failed: bool
+    """Resuming, also measure again what has failed."""
     command: tuple[str, ...]

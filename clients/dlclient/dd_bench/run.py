@@ -24,9 +24,9 @@ from dlclient.local_server import build, serving
 
 _PUBLISHED = {"deepdetect-report": "dd_performances"}
 """Preset -> `system` of its figures in dashboards/reference/published.csv."""
-_TRIED_AGAIN: frozenset[FailureKind] = frozenset({"crash", "time-out", "error"})
-"""Failures that a resumed run tries again; the others would come again."""
 _LARGER_FAIL_TOO: frozenset[FailureKind] = frozenset({"out-of-memory", "time-out"})
+_MOST_CRASHES = 2
+"""Of a model, after which its larger batches are left alone: whoever serves them needs the server too."""
 SERVER_LOG = "dlserve.log"
 CREATION = "creation"
 """The stage in which services are created."""
@@ -107,7 +107,7 @@ class _Run:
         self._done: dict[str, Point] = {}
         for one in self._planned:
             point = folder.done.get(one.id) if folder else None
-            if point is not None and (point.failure is None or point.failure.kind not in _TRIED_AGAIN):
+            if point is not None and not (options.retry_failed and point.failure):
                 self._done[one.id] = point
 
     @property
@@ -173,12 +173,14 @@ class _Run:
         return self._measurer.measure(setting, creation_s, comes_first=comes_first, tell=tell)
 
     def _too_large(self, setting: Setting) -> Failure | None:
-        """A failure without a try, where a smaller batch did not fit or took too long."""
+        """A failure without a try, where a smaller batch did not fit or took too long, or two broke the server."""
+        broken = 0
         for point in self._done.values():
             failure, size = point.failure, point.setting.batch_size
             if point.setting.model != setting.model or size >= setting.batch_size or failure is None:
                 continue
-            if failure.kind in _LARGER_FAIL_TOO:
+            broken += failure.kind == "crash"
+            if failure.kind in _LARGER_FAIL_TOO or broken == _MOST_CRASHES:
                 return Failure(
                     kind=failure.kind, stage="not tried", text=f"not tried: batch size {size} failed already"
                 )

@@ -28,13 +28,13 @@ class Ran:
 
 @pytest.fixture
 def dd_bench(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ran]]:
-    """Run it with a URL and options."""
+    """Run it with a URL (None: without) and options."""
     handler = signal.getsignal(signal.SIGTERM)
 
-    def run(url: str, *options: object) -> Ran:
+    def run(url: str | None, *options: object) -> Ran:
         capfd.readouterr()
         try:
-            code = cli.main(["--host", url, *map(str, options)])
+            code = cli.main([*(["--host", url] if url else []), *map(str, options)])
         except SystemExit as exc:
             code = int(str(exc.code))
         out, err = capfd.readouterr()

@@ -143,11 +143,12 @@ def test_a_batch_that_does_not_fit_is_a_row_and_larger_ones_are_not_tried(
 
 
 def test_one_that_hangs_up_costs_one_row(dd_bench: Bench, deepdetect: FakeDeepDetect, pictures: Path) -> None:
-    deepdetect.react = lambda call, _: "hang up" if len(call["data"]) == 2 else None
-    ran = dd_bench(deepdetect.url, "--sname", "net", "--images", pictures, "--max-batch-size", 4)
+    deepdetect.react = lambda call, _: "hang up" if len(call["data"]) in {2, 8, 16} else None
+    ran = dd_bench(deepdetect.url, "--sname", "net", "--images", pictures, "--max-batch-size", 32)
     assert ran.code == 1
-    assert ["fail = True" in row for row in ran.rows()] == [False, True, False]
-    assert "crash: the connection broke" in ran.out
+    assert ["fail = True" in row for row in ran.rows()] == [False, True, False, True, True, True]
+    assert ran.out.count("crash: the connection broke") == 2
+    assert ran.out.count("crash: not tried: batch size 8 failed already") == 2
 
 
 def test_a_call_that_fails_among_the_timed_ones_leaves_no_mean_behind(
@@ -160,7 +161,7 @@ def test_a_call_that_fails_among_the_timed_ones_leaves_no_mean_behind(
     assert ran.code == 1
     (row,) = json.loads((tmp_path / "o.json").read_text())
     assert (row["fail"], row["mean_processing_time"]) == (True, None)
-    assert row["reason"] == "error: the server answered HTTP 503: Service Unavailable"
+    assert row["reason"] == "crash: the server answered HTTP 503: Service Unavailable"
 
 
 def test_fewer_predictions_than_images_are_an_error(
@@ -293,7 +294,7 @@ def test_the_result_folder_holds_every_point_with_its_samples(
     assert point.transform_s == pytest.approx(0.001)
 
 
-def test_a_run_that_was_cut_short_goes_on_where_it_was_and_tries_again_what_the_server_broke(
+def test_a_resumed_run_tries_again_what_failed_where_it_is_told_to(
     dd_bench: Bench, deepdetect: FakeDeepDetect, pictures: Path, tmp_path: Path
 ) -> None:
     options = ("--sname", "net", "--images", pictures, "--max-batch-size", 4, "--results", tmp_path / "out")
@@ -302,7 +303,9 @@ def test_a_run_that_was_cut_short_goes_on_where_it_was_and_tries_again_what_the_
     assert "add --resume" in dd_bench(deepdetect.url, *options).err
     deepdetect.react = lambda *_: None
     before = len(deepdetect.predicts())
-    ran = dd_bench(deepdetect.url, *options, "--resume", "--csv-output", tmp_path / "o.csv")
+    assert dd_bench(deepdetect.url, *options, "--resume").code == 1
+    assert len(deepdetect.predicts()) == before
+    ran = dd_bench(deepdetect.url, *options, "--resume", "--retry-failed", "--csv-output", tmp_path / "o.csv")
     assert ran.code == 0, ran.err
     assert set(sizes(deepdetect.predicts()[before:])) == {2}
     assert [point.setting.batch_size for point in read_points(tmp_path / "out")] == [1, 2, 4]

@@ -1,6 +1,6 @@
-"""A server that does nothing: a call to it takes what the client itself takes.
+"""A server that does nothing, for dlclient.client_cost: a call to it takes what the client itself takes.
 
-`python -m dlclient.null_server` prints its port, answers `POST /N` with N bytes once the request's body is there, and ends when
+`python -m dlclient.client_cost_server` prints its port, answers `POST /N` with N bytes once the request's body is there, and ends when
 its standard input does: so whatever ends the program that started it leaves nothing running. It imports nothing that takes long.
 """
 

@@ -108,6 +108,8 @@ def test_settings_are_read_back_from_the_compiled_network(vino: Engine, tmp_path
         "hint": "latency",
         "streams": 1,
         "datatype": "fp32",
+        "pinning": False,
+        "batch": None,
         "layout": "nchw",
         "cache": False,
     }

@@ -83,7 +83,7 @@ class OpenVinoModel(GraphModel):
             raise SettingError(
                 f'{name}: streams are for hint = "throughput"; with latency there is one: leave them out'
             )
-        if self._asked.hint == "throughput" and self._input.batch is not None:
+        if self._asked.hint == "throughput" and self._input.batch is not None and self._asked.batch is None:
             raise SettingError(
                 f'{name}: hint = "throughput" splits batches, and the graph takes those of {self._input.batch} only:'
                 " leave the hint out, or export the network with a free batch dimension"
@@ -104,17 +104,42 @@ class OpenVinoModel(GraphModel):
             raise self._load_failure(exc) from exc
 
     def _read(self) -> openvino.Model:
-        """The network, its weights mapped or read as the place has it."""
+        """The network, its weights mapped or read as the place has it; of the batch that was asked for."""
         try:
-            return self._core.read_model(self._graph, self._bin) if self._bin else self._core.read_model(self._graph)
+            network = self._core.read_model(self._graph, self._bin) if self._bin else self._core.read_model(self._graph)
         except RuntimeError as exc:
             raise self._load_failure(exc) from exc
+        if self._asked.batch is not None:
+            self._fix_batch(network, self._asked.batch)
+        return network
+
+    def _fix_batch(self, network: openvino.Model, batch: int) -> None:
+        shapes = [port.partial_shape for port in network.inputs]
+        free = (
+            len(shapes) == 1
+            and shapes[0].rank.is_static
+            and shapes[0].rank.get_length() > 0
+            and shapes[0][0].is_dynamic
+        )
+        try:
+            if free:
+                shapes[0][0] = openvino.Dimension(batch)
+                network.reshape(shapes[0])
+                return
+        except RuntimeError as exc:
+            raise SettingError(
+                f"model {self.spec.name!r} cannot be compiled for a batch of {batch} ({_sentence(exc)}): leave `batch` out"
+            ) from exc
+        raise SettingError(
+            f"model {self.spec.name!r}: batch = {batch} is for graphs that leave it open, and {self._graph.name} does not: leave it"
+            " out, or export the network with a free batch dimension"
+        )
 
     def _close(self) -> None:
         self._requests = []
 
     def _outputs(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        if len(self._requests) == 1 or len(images) == 1:
+        if len(self._requests) == 1 or len(images) == 1 or self._input.batch is not None:
             return self._outputs_of(partial(self._infer, self._requests[0]), images)
         return self._outputs_of(self._infer_in_parts, images)
 
@@ -131,13 +156,14 @@ class OpenVinoModel(GraphModel):
         return answer[: len(images)]
 
     def _infer(self, request: openvino.InferRequest, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        arranged = self._input.arrange(images)  # alive until it is done
+        arranged = self._input.arrange(images)  # read where it lies, and alive until the request is done
         if len(self._requests) == 1:
-            # share_inputs: the pictures are read where they lie, and not after this returns.
             request.infer([arranged], share_inputs=True)
         else:
-            # `infer` computes in the calling thread, whichever core that is on: streams that wait for work serve more.
-            request.start_async([arranged], share_inputs=True)
+            # `infer` computes in the calling thread, on whichever core that is; streams have threads that wait for work. The
+            # tensor is set by itself, as `start_async` takes 20 us to look at what it is given.
+            request.set_input_tensor(openvino.Tensor(arranged, shared_memory=True))
+            request.start_async()
             request.wait()
         return np.array(request.get_output_tensor(self._output_index).data)
 
@@ -160,11 +186,10 @@ class OpenVinoModel(GraphModel):
             "INFERENCE_NUM_THREADS": self._place.threads,
             "INFERENCE_PRECISION_HINT": _PRECISIONS[self._asked.datatype],
             # Pinned, the threads of all workers of a machine would sit on the same first cores.
-            "ENABLE_CPU_PINNING": False,
+            "ENABLE_CPU_PINNING": self._asked.pinning,
         }
-        if self._asked.hint == "throughput":
-            if self._streams:
-                configuration["NUM_STREAMS"] = self._streams
+        if self._asked.hint == "throughput" and self._streams:
+            configuration["NUM_STREAMS"] = self._streams
         if self._cache is not None:
             configuration["CACHE_DIR"] = str(self._cache_folder(self._cache))
         return configuration
@@ -192,12 +217,14 @@ class OpenVinoModel(GraphModel):
             "hint": str(compiled.get_property("PERFORMANCE_HINT")).rpartition(".")[2].lower(),
             "streams": int(compiled.get_property("NUM_STREAMS")),
             "datatype": _DATATYPES.get(precision, precision),
+            "pinning": bool(compiled.get_property("ENABLE_CPU_PINNING")),
         }
         wanted: dict[str, object] = {
             "threads": self._place.threads,
             "hint": self._asked.hint,
             "streams": (self._streams or used["streams"]) if self._asked.hint == "throughput" else 1,
             "datatype": self._asked.datatype,
+            "pinning": self._asked.pinning,
         }
         for key, value in wanted.items():
             if used[key] != value:
@@ -206,6 +233,7 @@ class OpenVinoModel(GraphModel):
                     f" ask for that, or {'start dlserve with fewer --threads' if key == 'threads' else 'leave it out'}"
                 )
         used["layout"] = "nhwc" if self._input.channels_last else "nchw"
+        used["batch"] = self._input.batch
         used["cache"] = self._asked.cache
         return used
 

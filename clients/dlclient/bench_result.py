@@ -278,6 +278,9 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """`system` in dashboards/reference/published.csv of the benchmark that the suite stands for; "" none."""
     server: dict[str, object] = {}
     """Where a server was measured: the head of its /info without the services."""
+    machines: dict[str, Environment] = {}
+    """Of a merged result (`dlreport merge`): its machines by the names that its points' devices end with ("cpu on bench-1").
+    `environment` then holds what all have alike; "see each machine", or 0, where they differ."""
 
 
 def read_bench(folder: Path) -> Bench:

@@ -3,6 +3,7 @@
 from dlclient.bench_result import Point
 
 from dlreport.bench.largest import largest_text
+from dlreport.bench.loads import LoadTimes
 from dlreport.bench.sweep import row_label, sweeps
 from dlreport.bench.variant import describe
 from dlreport.bench.view import BenchView, batch_sizes, best, images_per_s, models, per_image_s
@@ -40,7 +41,12 @@ def lead(view: BenchView) -> str:
     """A sentence more on each question that was asked."""
     told = []
     quickest = best(
-        (point for point in view.speed if point.setting.batch_size == min(batch_sizes(view.speed), default=1)),
+        (
+            point
+            for point in view.speed
+            if point.setting.question != "throughput"
+            and point.setting.batch_size == min(batch_sizes(view.speed), default=1)
+        ),
         lambda point: 1 / seconds if (seconds := per_image_s(point)) else None,
     )
     if quickest is not None:
@@ -69,7 +75,7 @@ def stamps(view: BenchView) -> tuple[str, ...]:
 
 
 def _others(view: BenchView) -> str:
-    """The largest batch of all, and the most accurate network."""
+    """The largest batch of all, the most accurate network, and the one that takes longest to be ready."""
     told = []
     largest = best(view.of("max-batch"), lambda point: point.max_batch.largest if point.max_batch else None)
     if largest is not None and largest.max_batch is not None:
@@ -77,6 +83,10 @@ def _others(view: BenchView) -> str:
     right = best(view.good, lambda point: point.accuracy.top1 if point.accuracy else None)
     if right is not None and right.accuracy is not None:
         told.append(f"Most accurate: {right.setting.model}, top-1 {significant(right.accuracy.top1 * 100)} %.")
+    cold = best(view.of("load"), lambda point: LoadTimes(point, point.load).cold_s if point.load else None)
+    if cold is not None and cold.load is not None:
+        seconds = LoadTimes(cold, cold.load).cold_s or 0.0
+        told.append(f"Slowest from cold to its first answer: {cold.setting.model}, {milliseconds(seconds)} ms.")
     return " ".join(told)
 
 

@@ -6,7 +6,7 @@ same network and its clock was around the same; else it is of class B: compare t
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlclient.bench_result import Point
 
@@ -32,6 +32,10 @@ class Beside:
     timed_scope: str
     comparability: str
     definition: str
+    remark: str
+    """All that there is to say of it."""
+    why: str
+    """Why its class is lower than in the publication's list; "" where it is not."""
 
 
 def systems(view: BenchView) -> tuple[str, ...]:
@@ -58,10 +62,21 @@ def comparability(row: Published, namesake: Namesake, points: Iterable[Point]) -
         return row.comparability, ""
     if not namesake.same:
         return "B", "a network of the same design, not the same one"
-    scopes = {point.scope for point in points if point.failure is None}
-    if row.timed_scope and scopes - {row.timed_scope}:
+    alike = [point for point in points if point.failure is None and same_mode(point, row)]
+    if not alike:
+        return "B", "another mode than here"
+    scopes = {point.scope for point in alike} - {row.timed_scope}
+    if row.timed_scope and scopes:
         return "B", f"another timed scope than here ({', '.join(sorted(scopes))})"
+    precisions = {point.setting.precision for point in alike} - {"", row.precision}
+    if precisions:
+        return "B", f"another precision than here ({', '.join(sorted(precisions))})"
     return "A", ""
+
+
+def same_mode(point: Point, row: Published) -> bool:
+    """Whether the point ran as the published row did: one after another, or several in flight."""
+    return (point.setting.question == "throughput") == (row.mode == "throughput")
 
 
 def deepdetect_rows(view: BenchView) -> list[Beside]:
@@ -81,16 +96,20 @@ def _beside(view: BenchView, model: str, namesake: Namesake, rows: list[Publishe
     first = rows[0]
     grade, why = comparability(first, namesake, (point for point in view.speed if point.setting.model == model))
     runs = f"mean of {first.samples} passes / batch size" if first.samples else "mean of passes / batch size"
-    said = f"{runs}, {first.precision}, {first.software}, as {namesake.name}; {first.remark}; {_OLDER}"
+    said = (
+        f"{runs}, {first.precision}, {first.software}, as {namesake.name}; {replace(first, note='').remark}; {_OLDER}"
+    )
     return Beside(
-        place=f"{first.hardware} (published)",
+        place=f"{first.hardware} (published; {_OLDER})",
         hardware=first.hardware,
         model=model,
         values_s={row.batch_size: None if row.value is None else row.value / 1e3 for row in rows if row.batch_size},
         notes={row.batch_size: row.note for row in rows if row.batch_size and row.note},
         timed_scope=first.timed_scope,
         comparability=grade,
-        definition=f"{said}; {why}" if why else said,
+        definition=f"{runs}, {first.precision}",
+        remark=said,
+        why=why,
     )
 
 

@@ -40,7 +40,7 @@ def watched(view: BenchView) -> tuple[Point, ...]:
 
 def watched_variants(view: BenchView) -> tuple[Variant, ...]:
     """What sets those apart, but for network and batch."""
-    return variants(watched(view), view.bench.environment)
+    return variants(watched(view), view.bench)
 
 
 def busy_table(view: BenchView) -> Table | None:
@@ -80,7 +80,7 @@ def _cells(point: Point, told: list[_Figure], *, energy: bool) -> tuple[Cell, ..
     rate = images_per_s(point)
     if used is None:
         empty = [missing("")] * (len(told) + 3 + (1 if energy else 0))
-        return (batch, failed(point), *empty)
+        return (batch, failed(point) if point.failure else missing("not watched"), *empty)
     cells = [figure(point, value(used), say(value(used) or 0.0), lacking="no counter") for _, value, say in told]
     if energy:
         per_joule = point.images / used.energy_j if used.energy_j else None

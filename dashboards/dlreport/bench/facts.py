@@ -2,9 +2,11 @@
 
 import shlex
 
-from dlreport.bench.variant import common
+from dlclient.bench_result import Bench
+
+from dlreport.bench.variant import common, served_by
 from dlreport.bench.view import BenchView
-from dlreport.quantity import count, moment, significant
+from dlreport.quantity import MISSING, count, moment, significant
 from dlreport.stream.facts import Facts, environment
 
 _SCOPES = {
@@ -21,8 +23,21 @@ def facts(view: BenchView) -> tuple[Facts, ...]:
     return (
         Facts("The bench", _bench(view)),
         *([Facts("The same at every point", shared)] if shared else []),
-        Facts("The machine that measured", environment(view.bench.environment)),
+        *([Facts("The server", _server(view.bench))] if view.bench.server else []),
+        *_machines(view.bench),
     )
+
+
+def _machines(bench: Bench) -> list[Facts]:
+    """The one that measured; of a merged result each."""
+    if not bench.machines:
+        return [Facts("The machine that measured", environment(bench.environment))]
+    return [Facts(f"The machine {name}", environment(machine)) for name, machine in bench.machines.items()]
+
+
+def _server(bench: Bench) -> tuple[tuple[str, str], ...]:
+    told = {key: value for key, value in bench.server.items() if isinstance(value, str | int | float) and value != ""}
+    return (("hardware", served_by(bench) or MISSING), *((key, str(value)) for key, value in told.items()))
 
 
 def _bench(view: BenchView) -> tuple[tuple[str, str], ...]:

@@ -20,18 +20,19 @@ def times_table(view: BenchView) -> Table | None:
     """Milliseconds per image by place, network and batch, DeepDetect's published ones below; None without a speed point."""
     if not view.speed:
         return None
-    sizes = batch_sizes(view.speed)
+    sizes, published = batch_sizes(view.speed), deepdetect_rows(view)
     columns = (
         _PLACE,
         Column("hardware", "hardware", numeric=False, printed=False),
         _NETWORK,
         *(Column(f"batch_{size}_s", f"batch {size}", "ms") for size in sizes),
         Column("timed_scope", "timed scope", numeric=False),
-        Column("comparability", "class", numeric=False),
+        Column("comparability", "class", numeric=False, printed=bool(published)),
         Column("definition", "definition", numeric=False),
+        Column("remark", "remark", numeric=False, printed=False),
     )
     rows = [_own_row(variant, model, sizes) for variant in view.speed_variants for model in models(variant.points)]
-    rows += [_published_row(one, sizes) for one in deepdetect_rows(view)]
+    rows += [_published_row(one, sizes) for one in published]
     return Table("times", "Time per image by network and batch", columns, tuple(rows))
 
 
@@ -109,6 +110,7 @@ def _own_row(variant: Variant, model: str, sizes: Sequence[int]) -> Row:
         name(", ".join(scopes)),
         name(""),
         name("wall time / images" if throughput else "mean of a batch / batch size"),
+        Cell("the device was simulated" if any(point.simulated for point in by_size.values()) else "", ""),
     )
     return Row(cells, variant.label)
 
@@ -131,8 +133,9 @@ def _published_row(row: Beside, sizes: Sequence[int]) -> Row:
         name(row.model),
         *(_published_cell(row, size) for size in sizes),
         name(row.timed_scope),
-        name(row.comparability),
-        name(row.definition),
+        Cell(row.comparability, row.comparability, hover=row.why),
+        Cell(row.definition, row.definition, hover=row.remark),
+        Cell("; ".join(part for part in (row.remark, row.why) if part), ""),
     )
     return Row(cells, row.place)
 

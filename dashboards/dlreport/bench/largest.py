@@ -11,7 +11,7 @@ from dlreport.table import Cell, Column, Row, Table, missing, name
 
 def largest_variants(view: BenchView) -> tuple[Variant, ...]:
     """Where a largest batch was looked for."""
-    return variants(view.of("max-batch"), view.bench.environment)
+    return variants(view.of("max-batch"), view.bench)
 
 
 def largest_table(view: BenchView) -> Table | None:
@@ -48,7 +48,10 @@ def _cells(point: Point) -> tuple[Cell, ...]:
     if found is None:
         return missing(), missing(""), missing(""), missing("")
     none_failed = found.smallest_failed is None
-    tries = ", ".join(f"{size} {kind}" if kind else f"{size} fits" for size, kind in found.tries)
+    kinds = dict.fromkeys(kind for _, kind in found.tries)
+    tries = "; ".join(
+        f"{kind or 'fit'}: {', '.join(count(size) for size, one in found.tries if one == kind)}" for kind in kinds
+    )
     return (
         figure(point, found.largest, largest_text(found)),
         missing("none") if none_failed else Cell(found.smallest_failed, count(found.smallest_failed or 0)),

@@ -59,7 +59,7 @@ def load_points(view: BenchView) -> tuple[Point, ...]:
 
 def load_variants(view: BenchView) -> tuple[Variant, ...]:
     """What sets those apart, but for network and batch."""
-    return variants(load_points(view), view.bench.environment)
+    return variants(load_points(view), view.bench)
 
 
 def load_table(view: BenchView) -> Table | None:

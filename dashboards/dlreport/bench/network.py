@@ -11,6 +11,9 @@ from dlreport.published import OUR_NAMES, published_costs
 _BYTES = {"": 4, "fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 """Of a weight, by precision."""
 
+_FULL = ("", "fp32")
+"""Precisions at which a network is as right as was published."""
+
 _DEEPDETECT = {
     "mobilenet": ("mobilenet_v1",),
     "mobilenet_depthwise": ("mobilenet_v1_depthwise",),
@@ -113,14 +116,19 @@ class Rightness:
     interval: tuple[float, float] | None = None
 
 
-def rightness(model: str, points: tuple[Point, ...]) -> Rightness | None:
-    """Of a network: as it was measured at the best-founded of these points, else as it was published; None: neither."""
-    own = [point for point in points if point.setting.model == model]
+def rightness(model: str, precision: str, points: tuple[Point, ...]) -> Rightness | None:
+    """Of a network at a precision: as it was measured at the best-founded of these points, else as it was published.
+
+    None: neither. Of what was rounded to fewer bits than a float32 nothing was published.
+    """
+    own = [point for point in points if point.setting.model == model and point.setting.precision == precision]
     told = [(point.accuracy, point) for point in own if point.failure is None and point.accuracy is not None]
     if told:
         accuracy, _ = max(told, key=lambda pair: (not pair[1].reasons, pair[0].images))
         said = f"measured on {accuracy.images:,} images of {accuracy.dataset}"
         return Rightness(accuracy.top1, measured=True, source=said, interval=accuracy.top1_interval)
+    if precision not in _FULL:
+        return None
     card = next((point.card for point in own if point.card is not None and point.card.top1 is not None), None)
     if card is not None and card.top1 is not None:
         return Rightness(card.top1, measured=False, source=f"published: {card.top1_source or 'source not told'}")

@@ -232,9 +232,8 @@ def _compatible(view: BenchView) -> list[_Part]:
 
 
 def _compatible_part(key: str) -> _Part:
-    words = key.removesuffix("_s").replace("_", " ")
-    if key.endswith("_s") and not key.endswith("per_s"):
-        return _value(key, words, "ms", lambda point: point.compatible.get(key), milliseconds)
-    return _value(
-        key, key.replace("_per_s", " per s").replace("_", " "), "", lambda point: point.compatible.get(key), significant
-    )
+    words = key.replace("_", " ")
+    if key.endswith(("_s", "_s_per_image")):
+        said = words.replace(" s per image", " per image").removesuffix(" s")
+        return _value(key, said, "ms", lambda point: point.compatible.get(key), milliseconds)
+    return _value(key, words, "", lambda point: point.compatible.get(key), significant)

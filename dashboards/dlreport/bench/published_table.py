@@ -47,7 +47,10 @@ def _batch_ms(point: Point) -> float | None:
 
 
 def _dli_rate(point: Point) -> float | None:
-    return median_rate(point) if point.setting.question == "latency" else images_per_s(point)
+    """As DLI counts, where the bench did so too (dlclient.bench.compatible); else by the clean figures, which drop no sample."""
+    if point.setting.question == "latency":
+        return point.compatible.get("dli_batch_fps") or median_rate(point)
+    return point.compatible.get("dli_fps") or images_per_s(point)
 
 
 _DEFINITIONS: Mapping[str, _Definition] = MappingProxyType(
@@ -101,13 +104,14 @@ def _group(
         if point.setting.model == model
         and size in {None, point.setting.batch_size}
         and mode in {"", point.setting.question}
+        and point.setting.precision in {"", *(row.precision for _, row in published)}
         and definition.of(point) is not None
     ]
     if not told:
         return []
     words = f"{model}, {definition.words}" + (f", batch {size}" if size else "") + (f", {mode} mode" if mode else "")
     own = told[:1] if size is None else told
-    places = {point.id: variant for variant in variants(told, view.bench.environment) for point in variant.points}
+    places = {point.id: variant for variant in variants(told, view.bench) for point in variant.points}
     rows = [_own_row(view, words, definition, point, places[point.id]) for point in own]
     return rows + [_published_row(words, row, namesake, told) for namesake, row in published]
 
@@ -120,7 +124,7 @@ def _own_row(view: BenchView, words: str, definition: _Definition, point: Point,
         name(f"this bench, {place.label}"),
         figure(point, value, significant(value or 0.0)),
         name(definition.unit),
-        name(hardware(point, view.bench.environment)),
+        name(hardware(point, view.bench)),
         name(", ".join(part for part in (setting.engine, setting.precision) if part)),
         name(setting.question),
         name(point.scope),

@@ -9,6 +9,7 @@ from pathlib import Path
 from dlclient.statistics import PERCENTILE_FLOORS
 
 from dlreport.bench import answer
+from dlreport.bench.beside import deepdetect_rows
 from dlreport.bench.busy import busy_table
 from dlreport.bench.cost_table import cost_table
 from dlreport.bench.facts import facts
@@ -88,6 +89,7 @@ def _page(view: BenchView, made: Mapping[str, Table | None], drawn: Mapping[str,
             "tables": made,
             "pictures": drawn,
             "facts": facts(view),
+            "published_times": bool(deepdetect_rows(view)),
             "floors": PERCENTILE_FLOORS,
             "pictures_folder": PICTURES_FOLDER,
             "tables_folder": TABLES_FOLDER,

@@ -48,7 +48,7 @@ def accuracy_table(view: BenchView) -> Table | None:
     )
     rows = tuple(
         Row((name(place.label), name(model), *_accuracy_cells(point)), place.label)
-        for place in variants(asked, view.bench.environment)
+        for place in variants(asked, view.bench)
         for model in models(place.points)
         for point in place.of(model)
     )
@@ -60,7 +60,7 @@ def standings(view: BenchView, place: Variant) -> list[Standing]:
     found = []
     for model in models(place.points):
         fastest = best(place.of(model))
-        right = rightness(model, view.points)
+        right = rightness(model, place.setting.precision, view.points)
         rate = images_per_s(fastest) if fastest else None
         if fastest is not None and rate and right is not None:
             found.append((model, fastest, rate, right))

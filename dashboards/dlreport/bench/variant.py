@@ -1,12 +1,12 @@
 """What sets points apart, but for their network and batch: the rows' group in a table, the line in a picture."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import msgspec
-from dlclient.bench_result import Point, Setting
-from dlclient.results import Environment
+from dlclient.bench_result import Bench, Point, Setting
 
 _SERVER = "the server's choice"
 
@@ -55,7 +55,7 @@ _AXES: Mapping[str, Callable[[Setting], str]] = MappingProxyType(
 """What a point is, part by part, in words: in the order of a label."""
 
 
-def variants(points: Iterable[Point], machine: Environment) -> tuple[Variant, ...]:
+def variants(points: Iterable[Point], bench: Bench) -> tuple[Variant, ...]:
     """In the order in which they first came."""
     points = tuple(points)
     groups: dict[str, list[Point]] = {}
@@ -64,7 +64,7 @@ def variants(points: Iterable[Point], machine: Environment) -> tuple[Variant, ..
     firsts = [group[0].setting for group in groups.values()]
     labels = _labels(firsts)
     return tuple(
-        Variant(key, label, hardware(group[0], machine), group[0].setting, tuple(group))
+        Variant(key, label, hardware(group[0], bench), group[0].setting, tuple(group))
         for (key, group), label in zip(groups.items(), labels, strict=True)
     )
 
@@ -89,20 +89,29 @@ def common(points: Iterable[Point]) -> tuple[tuple[str, str], ...]:
     return tuple(told)
 
 
-def hardware(point: Point, machine: Environment) -> str:
+def hardware(point: Point, bench: Bench) -> str:
     """What computed, by name; what a server runs on is known only where it told."""
-    setting = point.setting
+    setting, machine = point.setting, bench.environment
     told = point.read_back.get("device_name")
     if told:
         return str(told)
     if setting.target != "inproc":
-        return f"a server ({setting.target}) that does not tell its hardware"
+        return served_by(bench) or f"a server ({setting.target}) that does not tell its hardware"
     if setting.device.startswith("cuda"):
         number = setting.device.removeprefix("cuda").removeprefix(":") or "0"
         if number.isdecimal() and int(number) < len(machine.gpus):
             return machine.gpus[int(number)].name
         return setting.device
     return machine.cpu_model
+
+
+def served_by(bench: Bench) -> str:
+    """What the server's workers run on, as it told; "" where it did not."""
+    own = bench.server.get("dlserve")
+    workers = own.get("workers") if isinstance(own, dict) else None
+    told = [one for one in workers if isinstance(one, dict)] if isinstance(workers, list) else []
+    devices = Counter(str(one.get("device_name") or one.get("device") or "unnamed device") for one in told)
+    return ", ".join(f"{number} x {device}" if number > 1 else device for device, number in devices.items())
 
 
 def _id(setting: Setting) -> str:

@@ -70,7 +70,7 @@ class BenchView:
     @cached_property
     def speed_variants(self) -> tuple[Variant, ...]:
         """What sets those apart, but for network and batch."""
-        return variants(self.speed, self.bench.environment)
+        return variants(self.speed, self.bench)
 
     @cached_property
     def memory(self) -> dict[str, int]:

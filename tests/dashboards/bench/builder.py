@@ -238,7 +238,9 @@ def matrix() -> list[Point]:
                         continue
                     mean_s *= 3.2 if question == "throughput" else 1.0
                     rate = 1 / (mean_s * 0.98)
-                    points.append(point(setting, mean_s, compatible={"dli_fps": rate, "dli_median_s": mean_s * 0.98}))
+                    points.append(
+                        point(setting, mean_s, compatible={"dli_batch_fps": rate, "dli_latency_s": mean_s * 0.98})
+                    )
     return points
 
 
@@ -297,6 +299,16 @@ def rightness(models: Iterable[str] = ("resnet50_caffe", "vgg16"), images: int =
         setting = Setting(model=model, engine="torch", device="cuda:0", question="accuracy", batch_size=32)
         points.append(point(setting, forward_s(model, "cuda:0", 32), accuracy=found))
     return points
+
+
+def small() -> list[Point]:
+    """Something of everything, few enough for a test: 3 networks, 2 devices, a failure, a point that is not to quote."""
+    names = ("squeezenet1_1", "resnet50_caffe", "vgg16")
+    points = ladder(names, batches=(1, 8, 128))
+    wrong = Reason("not-steady", "the windows of the warm-up never agreed", "close other programs")
+    points[0] = msgspec.structs.replace(points[0], reasons=(wrong,))
+    few = [*busy(names[:2], (1, 5)), *largest(names, ("cuda:0",)), *loads(names[:2]), *rightness(names[1:])]
+    return [*points, *few]
 
 
 def everything() -> list[Point]:

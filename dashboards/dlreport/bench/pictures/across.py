@@ -66,7 +66,7 @@ def _draw(
 ) -> Picture:
     columns = min(_COLUMNS, len(names))
     grid = Grid(-(-len(names) // columns), columns, height=1.55, top=0.3, bottom=0.5, left=0.66)
-    hardware = list(dict.fromkeys(row.place for row in published if row.model in names))
+    hardware = list(dict.fromkeys(row.hardware for row in published if row.model in names))
     handles = [handle(place, one.label) for place, one in enumerate(places)]
     handles += [_published_handle(place, label) for place, label in enumerate(hardware)]
     series = [time_series(view, place.label, place.of(model)) for place in places for model in names]
@@ -105,7 +105,7 @@ def _panel(
 ) -> None:
     series = [time_series(view, place.label, place.of(model)) for place in places]
     lines = {
-        row.place: [(size, value * 1e3) for size, value in sorted(row.values_s.items()) if value is not None]
+        row.hardware: [(size, value * 1e3) for size, value in sorted(row.values_s.items()) if value is not None]
         for row in published
     }
     times = [ms for one in series for _, ms, _ in one.points] + [ms for line in lines.values() for _, ms in line]
@@ -125,4 +125,6 @@ def _panel(
 
 
 def _published_handle(number: int, label: str) -> Line2D:
-    return Line2D([], [], color=QUIET, linewidth=1.2, linestyle=dashes(number), label=clip(label, 34, tail=12))
+    return Line2D(
+        [], [], color=QUIET, linewidth=1.2, linestyle=dashes(number), label=f"{clip(label, 30, tail=10)} (published)"
+    )

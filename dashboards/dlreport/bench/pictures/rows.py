@@ -178,7 +178,7 @@ def _draw_mark(axes: Axes, one: Mark, place: int, height: float) -> None:
 
 def _axis(axes: Axes, values: Sequence[float], label: str) -> None:
     low, high = min(values), max(values)
-    room = max(high / low, 2.0) ** 0.07
+    room = max((high / low) ** 0.07, 1.3 / (high / low) ** 0.5, 1.05)
     axes.set_xscale("log")
     axes.set_xlim(low / room, high * room)
     axes.xaxis.set_major_locator(FixedLocator(round_ticks(low / room, high * room)))

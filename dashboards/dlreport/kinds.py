@@ -20,7 +20,7 @@ class _Head(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`kind` in run.json, "search" where there is a search.json, and the schema that the file names."""
+    """`kind` in run.json, "search" where there is a search.json; and the schema that run.json names, "" of a search."""
 
     kind: str
     schema: str
@@ -36,7 +36,7 @@ def kind_of(folder: Path, known: Collection[str]) -> Kind:
         raise NotAResultError(f"{folder} {what}; name the folder that the load tester wrote (it holds {RUN_FILE})")
     path = folder / RUN_FILE
     if not path.exists() and (folder / SEARCH_FILE).exists():
-        return Kind(SEARCH, _head(folder / SEARCH_FILE, folder).schema)
+        return Kind(SEARCH, "")
     head = _head(path, folder)
     if head.kind not in known:
         raise NotAResultError(

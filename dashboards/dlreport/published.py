@@ -79,12 +79,14 @@ def stream_figures() -> tuple[Published, ...]:
 
 @dataclass(frozen=True, slots=True)
 class PublishedNetwork:
-    """What the stream test of 2018 published of one network, at batch 1. None: it did not."""
+    """What the stream test of 2018 published of one network, at batch 1 where nothing else is said. None: it did not."""
 
     name: str
     """As it was published."""
     cpu: Published | None
     gpu: Published | None
+    gpu_64: Published | None
+    """At batch 64, of the whole batch."""
     file: Published | None
 
 
@@ -96,6 +98,7 @@ def network_figures() -> dict[str, PublishedNetwork]:
             theirs,
             rows.get(f"cortex-cpu-{theirs}-b1"),
             rows.get(f"cortex-gpu-{theirs}-b1"),
+            rows.get(f"cortex-gpu-{theirs}-b64"),
             rows.get(f"cortex-size-{theirs}"),
         )
         for theirs, ours in OUR_NAMES.items()

@@ -271,9 +271,6 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     simulated: bool = False
     """Whether a simulated device answered: the figures then say nothing about real hardware."""
-    machines: dict[str, Environment] = {}
-    """Of a merged result (`dlreport merge`): its machines by the names that its points' devices end with ("cpu on bench-1").
-    `environment` then holds what all have alike; "see each machine", or 0, where they differ."""
     reproduces: str = ""
     """`system` in dashboards/reference/published.csv of the benchmark that the suite stands for; "" none."""
     server: dict[str, object] = {}

@@ -155,12 +155,14 @@ class Measurer:
 
     def _seen(self, done: Sequence[Done], described: Json, *, others: bool) -> Seen:
         told = [_said(one) for one in done]
-        is_torch = str(described.get("mllib", "")).lower() == "torch"
+        is_torch = str(described.get("mllib", "")).lower() == "torch" and not self._server.is_dlserve
+        on_gpu = ((described.get("parameters") or {}).get("mllib") or {}).get("gpu")
         return Seen(
             colder=sum(said.cache not in {None, "warm"} for said in told),
             largest_part=min((said.batch_size for said in told if said.batch_size is not None), default=None),
             others=others,
-            one_by_one=is_torch and not self._server.is_dlserve and self._options.test_batch_size is None,
+            elsewhere=is_torch and self._options.gpu and on_gpu is False,
+            one_by_one=is_torch and self._options.test_batch_size is None,
         )
 
 

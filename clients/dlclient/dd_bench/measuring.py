@@ -63,7 +63,7 @@ class Measurer:
         after = self._server.describe(setting.model)
         described = after[0]
         spent_s, others = _transform(counters(before), counters(after), len(done))
-        self._enter("client's own cost", tell)
+        self._enter("client's own cost", tell, 1.0)
         cost_s = self._null.cost_s(len(calls[lanes[0], 0].request), len(done[0].exchange.body))
         point = point_of(
             setting,
@@ -82,9 +82,9 @@ class Measurer:
             read_back=read_back(described, self._server) | ({FIRST_FOUND: found} if found else {}),
         ), samples
 
-    def _enter(self, stage: str, tell: Callable[[str, float], None]) -> None:
+    def _enter(self, stage: str, tell: Callable[[str, float], None], fraction: float = 0.0) -> None:
         self.stage = stage
-        tell(stage, 0.0)
+        tell(stage, fraction)
 
     def _call(self, lane: Lane, number: int, batch_size: int, cache: str | None = None) -> Call:
         images = self._supply.batch(number, batch_size)

@@ -1,5 +1,6 @@
 """Where dd_bench says things: results on standard output, the rest and a progress bar on standard error."""
 
+import shutil
 import sys
 from time import perf_counter
 
@@ -36,9 +37,10 @@ class Console:
         if not self._has_bar:
             return
         done = round(_WIDTH * fraction)
-        bar = f"{_CLEAR}[{'#' * done}{'.' * (_WIDTH - done)}] {fraction:4.0%}  {label}{self._left(fraction)}"
+        bar = f"[{'#' * done}{'.' * (_WIDTH - done)}] {fraction:4.0%}  {label}{self._left(fraction)}"
+        bar = bar[: shutil.get_terminal_size().columns - 1]
         if bar != self._drawn:
-            print(bar, end="", file=sys.stderr, flush=True)
+            print(f"{_CLEAR}{bar}", end="", file=sys.stderr, flush=True)
             self._drawn = bar
 
     def clear(self) -> None:

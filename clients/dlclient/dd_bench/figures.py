@@ -26,6 +26,8 @@ class Seen:
     """Of a dlserve: images of the largest forward; None: not told."""
     others: bool = False
     """Whether somebody else used the service meanwhile."""
+    elsewhere: bool = False
+    """Whether a GPU was asked for, and the service says that it was not created for one."""
     one_by_one: bool = False
     """Whether the server is known to run one image at a time unless told otherwise, and was not."""
 
@@ -81,15 +83,24 @@ def failed_point(setting: Setting, failure: Failure) -> Point:
 
 
 def _reasons(calls: int, seen: Seen) -> tuple[Reason, ...]:
-    if not seen.colder:
-        return ()
-    return (
-        Reason(
-            "cold-calls",
-            f"{seen.colder} of {calls} timed calls found the model not in the device's memory",
-            "give the server room for it (--cache-mb), or more --warm-up",
-        ),
-    )
+    found = []
+    if seen.colder:
+        found.append(
+            Reason(
+                "cold-calls",
+                f"{seen.colder} of {calls} timed calls found the model not in the device's memory",
+                "give the server room for it (--cache-mb), or more --warm-up",
+            )
+        )
+    if seen.elsewhere:
+        found.append(
+            Reason(
+                "elsewhere",
+                "the service was created for the CPU, where DeepDetect's torch then stays, whatever a call says of a GPU",
+                "have it created with --create DIR --gpu, or leave --gpu out",
+            )
+        )
+    return tuple(found)
 
 
 def _warnings(setting: Setting, server: Sequence[float], seen: Seen) -> tuple[Reason, ...]:

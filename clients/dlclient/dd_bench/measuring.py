@@ -63,7 +63,7 @@ class Measurer:
         after = self._server.describe(setting.model)
         described = after[0]
         spent_s, others = _transform(counters(before), counters(after), len(done))
-        self._enter("client's own cost", tell)
+        self._enter("client's own cost", tell, 1.0)
         cost_s = self._null.cost_s(len(calls[lanes[0], 0].request), len(done[0].exchange.body))
         point = point_of(
             setting,
@@ -82,9 +82,9 @@ class Measurer:
             read_back=read_back(described, self._server) | ({FIRST_FOUND: found} if found else {}),
         ), samples
 
-    def _enter(self, stage: str, tell: Callable[[str, float], None]) -> None:
+    def _enter(self, stage: str, tell: Callable[[str, float], None], fraction: float = 0.0) -> None:
         self.stage = stage
-        tell(stage, 0.0)
+        tell(stage, fraction)
 
     def _call(self, lane: Lane, number: int, batch_size: int, cache: str | None = None) -> Call:
         images = self._supply.batch(number, batch_size)
@@ -155,12 +155,14 @@ class Measurer:
 
     def _seen(self, done: Sequence[Done], described: Json, *, others: bool) -> Seen:
         told = [_said(one) for one in done]
-        is_torch = str(described.get("mllib", "")).lower() == "torch"
+        is_torch = str(described.get("mllib", "")).lower() == "torch" and not self._server.is_dlserve
+        on_gpu = ((described.get("parameters") or {}).get("mllib") or {}).get("gpu")
         return Seen(
             colder=sum(said.cache not in {None, "warm"} for said in told),
             largest_part=min((said.batch_size for said in told if said.batch_size is not None), default=None),
             others=others,
-            one_by_one=is_torch and not self._server.is_dlserve and self._options.test_batch_size is None,
+            elsewhere=is_torch and self._options.gpu and on_gpu is False,
+            one_by_one=is_torch and self._options.test_batch_size is None,
         )
 
 

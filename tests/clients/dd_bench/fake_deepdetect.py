@@ -107,6 +107,7 @@ class FakeDeepDetect(FakeApi):
 
     def _described(self, name: str) -> dict[str, Any]:
         body = self.services[name]
+        given = body.get("parameters", {})
         calls, images, transform_ms = self.statistics.setdefault(name, [0, 0, 0.0])
         return {
             "name": name,
@@ -114,7 +115,10 @@ class FakeDeepDetect(FakeApi):
             "mltype": "classification",
             "repository": body.get("model", {}).get("repository", ""),
             "predict": True,
-            "parameters": {"input": body.get("parameters", {}).get("input", {}), "mllib": {"gpu": False, "gpuid": [0]}},
+            "parameters": {
+                "input": given.get("input", {}),
+                "mllib": {"gpu": given.get("mllib", {}).get("gpu", False), "gpuid": [0]},
+            },
             "service_stats": {
                 "inference_count": images,
                 "predict_count": calls,

@@ -150,6 +150,15 @@ def test_a_gpu_that_the_server_does_not_have_is_not_measured_on_its_cpu(dd_bench
     assert "unsupported: no worker of this server runs on cuda:1, only on cpu" in ran.out
 
 
+def test_a_batch_that_the_server_ran_in_parts_is_told(dd_bench: Bench, server: Server) -> None:
+    with server.client() as client:
+        simulated(client, "small", oom_above=2)
+    ran = dd_bench(server.url, "--sname", "small", "--batch-sizes", "2,8", "--npasses", 1)
+    assert ran.code == 0, ran.err
+    assert "the server ran at most 2 of 8 images at once" in ran.out
+    assert "of 2 images" not in ran.out
+
+
 def test_models_are_served_where_no_server_is(dd_bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "models" / "slow").mkdir(parents=True)
     model = {"engine": "simulated", "parameters": {"forward_s": FORWARD_S}}

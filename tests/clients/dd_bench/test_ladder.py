@@ -272,6 +272,14 @@ def test_that_deepdetects_torch_runs_images_one_by_one_is_said_unless_it_is_told
     assert CLASSES > 1
 
 
+def test_a_service_that_was_created_for_the_cpu_is_not_passed_off_as_one_on_a_gpu(
+    dd_bench: Bench, deepdetect: FakeDeepDetect, pictures: Path
+) -> None:
+    options = ("--images", pictures, "--batch-sizes", 1, "--npasses", 1, "--gpu")
+    assert "created for the CPU" in dd_bench(deepdetect.url, "--sname", "net", *options).out
+    assert "created for the CPU" not in dd_bench(deepdetect.url, *CREATE, *options).out
+
+
 def test_the_result_folder_holds_every_point_with_its_samples(
     dd_bench: Bench, deepdetect: FakeDeepDetect, pictures: Path, tmp_path: Path
 ) -> None:

@@ -53,8 +53,13 @@ class LoadTimes:
 
 
 def load_points(view: BenchView) -> tuple[Point, ...]:
-    """The points that asked what loading takes; where none did, none."""
-    return view.of("load")
+    """The points that asked what loading takes; where none did, what others took on their way: those of the smallest batches."""
+    asked = view.of("load")
+    if asked:
+        return asked
+    on_their_way = [point for point in view.speed if point.load is not None and point.load.first_run_s is not None]
+    smallest = min((point.setting.batch_size for point in on_their_way), default=1)
+    return tuple(point for point in on_their_way if point.setting.batch_size == smallest)
 
 
 def load_variants(view: BenchView) -> tuple[Variant, ...]:
@@ -63,7 +68,7 @@ def load_variants(view: BenchView) -> tuple[Variant, ...]:
 
 
 def load_table(view: BenchView) -> Table | None:
-    """A row a place and network, stage by stage; None where nobody asked."""
+    """A row a place and network, stage by stage; None where nothing is known of it."""
     rows = tuple(
         Row((name(place.label), name(model), *_cells(point)), place.label)
         for place in load_variants(view)
@@ -75,7 +80,7 @@ def load_table(view: BenchView) -> Table | None:
     columns = (
         Column("measured_on", "measured on", numeric=False),
         Column("model", "network", numeric=False),
-        Column("batch_size", "batch", printed=False),
+        Column("batch_size", "batch"),
         Column("weights_bytes", "weights", "MB"),
         Column("start_s", "framework's start", "ms"),
         Column("read_s", "reading the files", "ms"),

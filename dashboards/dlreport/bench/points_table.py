@@ -111,6 +111,14 @@ def _target(point: Point) -> Cell:
     return missing("") if point.setting.target == "inproc" else name(point.setting.target)
 
 
+def _in_flight(point: Point) -> Cell:
+    """How many really were; where that was left to the engine and it did not tell, so."""
+    if point.setting.question != "throughput":
+        return missing("")
+    number = point.setting.in_flight or point.read_back.get("in_flight")
+    return Cell(number, str(number)) if number else missing("engine's own")
+
+
 def _text(value: str | int | None) -> Cell:
     return missing("") if value is None or value == "" else Cell(value, str(value))
 
@@ -172,7 +180,7 @@ _SETTING = (
     _Part(Column("batch_size", "batch"), lambda point: Cell(point.setting.batch_size, str(point.setting.batch_size))),
     _Part(
         Column("in_flight", "in flight"),
-        lambda point: _text(point.setting.in_flight if point.setting.question == "throughput" else None),
+        _in_flight,
     ),
     _Part(Column("threads", "threads"), lambda point: _text(point.setting.threads)),
     _Part(Column("affinity", "CPUs", numeric=False), lambda point: _text(point.setting.affinity)),

@@ -29,7 +29,9 @@ class Variant:
 
 
 def _mode(setting: Setting) -> str:
-    return f"{setting.in_flight} in flight" if setting.question == "throughput" else setting.question
+    if setting.question != "throughput":
+        return setting.question
+    return f"{setting.in_flight} in flight" if setting.in_flight else "the engine's own number in flight"
 
 
 def _device(setting: Setting) -> str:
@@ -55,6 +57,10 @@ _AXES: Mapping[str, Callable[[Setting], str]] = MappingProxyType(
 """What a point is, part by part, in words: in the order of a label."""
 
 
+_BARE = ("target", "engine", "device")
+"""What names a place where nothing sets it apart."""
+
+
 def variants(points: Iterable[Point], bench: Bench) -> tuple[Variant, ...]:
     """In the order in which they first came."""
     points = tuple(points)
@@ -74,7 +80,7 @@ def describe(setting: Setting, *, besides: Iterable[Setting] = ()) -> str:
     others = tuple(besides)
     if not others:
         return _label(setting, (*_AXES, *map(_option, setting.options)))
-    return _label(setting, _varying((setting, *others))) or _label(setting, ("engine", "device"))
+    return _label(setting, _varying((setting, *others))) or _label(setting, _BARE)
 
 
 def common(points: Iterable[Point]) -> tuple[tuple[str, str], ...]:
@@ -84,7 +90,11 @@ def common(points: Iterable[Point]) -> tuple[tuple[str, str], ...]:
         return ()
     varying = _varying(settings)
     first = settings[0]
-    told = [(axis, say(first)) for axis, say in _AXES.items() if axis not in varying and _said(axis, first)]
+    told = [
+        (axis, say(first))
+        for axis, say in _AXES.items()
+        if axis not in varying and (axis == "target" or _said(axis, first))
+    ]
     told += [(key, str(value)) for key, value in first.options.items() if _option(key) not in varying]
     return tuple(told)
 
@@ -120,7 +130,7 @@ def _id(setting: Setting) -> str:
 
 def _labels(settings: list[Setting]) -> list[str]:
     varying = _varying(settings)
-    labels = [_label(setting, varying) or _label(setting, ("engine", "device")) for setting in settings]
+    labels = [_label(setting, varying) or _label(setting, _BARE) for setting in settings]
     # what two share after all (an axis whose texts are equal) still needs two names
     seen: dict[str, int] = {}
     for number, label in enumerate(labels):
@@ -151,5 +161,7 @@ def _varying(settings: Iterable[Setting]) -> tuple[str, ...]:
 
 
 def _said(axis: str, setting: Setting) -> bool:
-    """Whether somebody chose it."""
-    return axis in {"target", "device", "engine", "mode"} or bool(getattr(setting, axis))
+    """Whether somebody chose it, and it is worth a word."""
+    if axis == "target":
+        return setting.target != "inproc"
+    return axis == "mode" or bool(getattr(setting, axis))

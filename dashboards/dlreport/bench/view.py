@@ -169,7 +169,7 @@ def chunks(items: Sequence[str], size: int) -> list[Sequence[str]]:
 def _check(points: Sequence[Point], path: Path) -> None:
     """That they hold only numbers that somebody can have measured."""
     for point in points:
-        if point.setting.batch_size < 1 or point.setting.in_flight < 1:
+        if point.setting.batch_size < 1 or point.setting.in_flight < 0:
             raise NotAResultError(f"{path}: point {point.id} has a batch below 1; restore the file or measure again")
         for number in _numbers(msgspec.to_builtins(point)):
             if not (math.isfinite(number) and abs(number) <= _MOST):

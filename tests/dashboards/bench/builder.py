@@ -102,7 +102,7 @@ def latency(mean_s: float, iterations: int, *, scatter: float = 0.08) -> Latency
 def point(setting: Setting, mean_s: float, *, iterations: int = 200, **more: Any) -> Point:
     """A good one, whose iterations took `mean_s` at the mean."""
     images = setting.batch_size * iterations
-    wall_s = mean_s * iterations / setting.in_flight * 1.01
+    wall_s = mean_s * iterations / max(1, setting.in_flight) * 1.01
     values: dict[str, Any] = {
         "started": "2026-11-23T01:00:00+00:00",
         "seconds": wall_s + 3,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from dlclient.bench_result import Bench, Card, Point, Setting
+from dlclient.bench_result import Bench, Card, Load, Point, Setting
 from dlclient.results import Gpu, Reason
 from dlreport.bench.answer import amount, answer, lead, stamps
 from dlreport.bench.beside import comparability, deepdetect_rows
@@ -283,6 +283,21 @@ def test_reasons_and_warnings_are_rows_with_their_cure() -> None:
     assert doubts_table(view(point(at(), 0.01))) is None
 
 
+def test_how_many_were_in_flight_is_told_where_it_was_left_to_the_engine() -> None:
+    own = point(at(question="throughput", in_flight=0), 0.01, images_per_s=9.0, read_back={"in_flight": 4})
+    other = point(at(question="throughput", in_flight=0, batch_size=2), 0.01, images_per_s=9.0)
+    table = points_table(view(own, other))
+    assert [one["in_flight"].text for one in rows(table)] == ["4", "engine's own"]
+
+
+def test_the_first_inferences_of_points_that_asked_something_else_are_told_too() -> None:
+    load = Load(load_s=0.2, first_run_s=0.3)
+    seen = view(point(at(batch=1), 0.01, load=load), point(at(batch=2), 0.01, load=load))
+    (only,) = rows(load_table(seen))
+    assert only["batch_size"].value == 1
+    assert only["cold_s"].value == pytest.approx(0.5)
+
+
 def test_a_bench_has_only_the_parts_that_its_points_ask_for() -> None:
     seen = view(*builder.loads(("vgg16",)))
     makers = (
@@ -306,6 +321,11 @@ def test_a_label_says_what_sets_points_apart_and_nothing_else() -> None:
     found = variants([point(one, 0.01) for one in settings], view().bench)
     assert [one.label for one in found] == ["torch, cpu", "2 threads", "streams 2"]
     assert dict(common([point(one, 0.01) for one in settings]))["device"] == "cpu"
+
+
+def test_a_server_that_chooses_engine_and_device_is_called_by_its_address() -> None:
+    (only,) = variants([point(Setting(model="a", device="", target="http://x:1"), 0.01)], view().bench)
+    assert only.label == "http://x:1"
 
 
 def test_points_that_no_label_sets_apart_still_have_two_names() -> None:

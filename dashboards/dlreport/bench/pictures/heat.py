@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from dlclient.bench_result import Point
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
@@ -59,30 +60,8 @@ def _panel(axes: Axes, one: Sweep) -> None:
     for y, row in enumerate(one.rows):
         for x, size in enumerate(one.columns):
             point = one.at(row, size)
-            rate = images_per_s(point) if point else None
-            share = min(1.0, (rate or 0.0) / most)
-            doubtful = bool(point and point.reasons)
-            face = "white" if rate is None or doubtful else _PALE_TO_BLUE(share)
-            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5))
-            text = (
-                ""
-                if point is None
-                else "x"
-                if rate is None
-                else f"({significant(rate)})"
-                if doubtful
-                else significant(rate)
-            )
-            axes.text(
-                x, y, text, ha="center", va="center", fontsize=8.5, fontweight="bold" if point is one.best and point else "normal",
-                color=QUIET if rate is None or doubtful else "white" if share > 0.75 else INK,
-            )  # fmt: skip
-            if point is not None and point is one.best:
-                axes.add_patch(
-                    Rectangle(
-                        (x - 0.48, y - 0.46), 0.96, 0.92, fill=False, edgecolor=VERMILLION, linewidth=2.2, zorder=3
-                    )
-                )
+            if point is not None:
+                _draw_cell(axes, x, y, point, most, best=point is one.best)
     axes.set_xlim(-0.5, len(one.columns) - 0.5)
     axes.set_ylim(-0.5, len(one.rows) - 0.5)
     axes.set_xticks(range(len(one.columns)), labels=[str(size) for size in one.columns])
@@ -99,3 +78,20 @@ def _panel(axes: Axes, one: Sweep) -> None:
     axes.annotate(
         f"best: {clip(_best_words(one), 52)}", (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=QUIET
     )  # fmt: skip
+
+
+def _draw_cell(axes: Axes, x: int, y: int, point: Point, most: float, *, best: bool) -> None:
+    """The figure of a setting; `most`: that of the darkest."""
+    rate = images_per_s(point)
+    share = min(1.0, (rate or 0.0) / most)
+    pale = rate is None or bool(point.reasons)
+    text = "x" if rate is None else f"({significant(rate)})" if point.reasons else significant(rate)
+    face = "white" if pale else _PALE_TO_BLUE(share)
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5))
+    axes.text(
+        x, y, text, ha="center", va="center", fontsize=8.5, fontweight="bold" if best else "normal",
+        color=QUIET if pale else "white" if share > 0.75 else INK,
+    )  # fmt: skip
+    if best:
+        frame = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, edgecolor=VERMILLION, linewidth=2.2, zorder=3)
+        axes.add_patch(frame)

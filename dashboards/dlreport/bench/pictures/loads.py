@@ -36,7 +36,9 @@ class _Bar:
 
 
 def draw_loads(view: BenchView, frame: Frame, folder: Path) -> list[Picture]:
-    """A picture a place: two bars and a mark for each network."""
+    """A picture a place where loading was asked for: two bars and a mark for each network."""
+    if not view.of("load"):
+        return []
     pictures: list[Picture] = []
     for place in load_variants(view)[:MOST_PICTURES]:
         told = [LoadTimes(point, point.load) for point in place.points if point.load is not None]

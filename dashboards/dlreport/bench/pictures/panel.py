@@ -1,6 +1,6 @@
 """Panels: the small pictures in a picture, and the axes, colours and marks that they share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -199,15 +199,21 @@ def marks_handles(series: Iterable[Series]) -> list[Line2D]:
     return handles
 
 
-def reference_line(axes: Axes, value: float, label: str) -> None:
-    """A dashed line across, with its name at its right end; none where the axis does not reach."""
+def reference_lines(axes: Axes, lines: Mapping[str, float]) -> None:
+    """Dashed lines across where the axis reaches; their names at their right ends, but for one that would lie on another's."""
     low, high = axes.get_ylim()
-    if not low < value < high:
-        return
-    axes.axhline(value, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    axes.annotate(
-        label, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=7.5, color=QUIET
-    )  # fmt: skip
+    named: list[float] = []
+    for label, value in lines.items():
+        if not low < value < high:
+            continue
+        axes.axhline(value, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        height = axes.transLimits.transform(axes.transScale.transform((1, value)))[1]
+        if all(abs(height - other) > 0.06 for other in named):
+            named.append(height)
+            axes.annotate(
+                label, (1, value), (3, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=7.5,
+                color=QUIET,
+            )  # fmt: skip
 
 
 def dashes(number: int) -> tuple[int, tuple[float, ...]]:

@@ -16,7 +16,7 @@ from dlreport.bench.pictures.panel import (
     linear_axis,
     log_axis,
     marks_handles,
-    reference_line,
+    reference_lines,
 )
 from dlreport.bench.sweep import unswept
 from dlreport.bench.variant import Variant
@@ -80,8 +80,7 @@ def _draw(view: BenchView, variant: Variant, number: int, frame: Frame, folder: 
                 linear_axis(axes, times)
                 axes.set_ylabel("ms per image")
             draw_series(axes, group)
-            for rate in _LINES_PER_S:
-                reference_line(axes, 1e3 / rate, f"{rate}/s")
+            reference_lines(axes, {f"{rate}/s": 1e3 / rate for rate in _LINES_PER_S})
     said = "; ".join(
         f"{one.label}: " + ", ".join(f"batch {size} {milliseconds(ms / 1e3)} ms" for size, ms, _ in one.points)
         for one in lines

@@ -88,7 +88,9 @@ class BenchFolder:
 
     def _take_up(self) -> None:
         if not (self.path / RUN_FILE).exists():
-            if any(one.name not in {SAMPLES_DIR, LOGS_DIR, ".lock"} for one in self.path.iterdir()):
+            # a draft of run.json: what a kill at the very beginning leaves
+            ours = {SAMPLES_DIR, LOGS_DIR, ".lock", f"{RUN_FILE}.tmp"}
+            if any(one.name not in ours for one in self.path.iterdir()):
                 raise ResultError(
                     f"{self.path} holds something else than a bench's result; name an empty --results folder"
                 )

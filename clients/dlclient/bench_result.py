@@ -66,7 +66,14 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def id(self) -> str:
         """Equal settings have equal ones. 16 hexadecimal digits."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+        # by equality: msgspec omits a default by identity only, so that a setting from a file would have another id
+        default = Setting(model="")
+        told = {
+            name: getattr(self, name)
+            for name in self.__struct_fields__
+            if getattr(self, name) != getattr(default, name)
+        }
+        return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -151,8 +158,10 @@ class Utilization(msgspec.Struct, frozen=True, kw_only=True):
     top_operators: tuple[tuple[str, float], ...] = ()
     """Name and fraction of the device's time, from that profile."""
     energy_j: float | None = None
-    """In the timed part."""
+    """In the timed part, by `energy_source`: the counter of the device that computes, where there is one."""
     energy_source: str = ""
+    energies_j: dict[str, float] = {}
+    """In the timed part, by each counter that there is."""
     series: tuple[tuple[float, float | None, float | None, int | None], ...] = ()
     """(seconds, cpu, gpu, bytes in use on the device, or resident on a CPU), over time."""
 
@@ -264,6 +273,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a simulated device answered: the figures then say nothing about real hardware."""
     reproduces: str = ""
     """`system` in dashboards/reference/published.csv of the benchmark that the suite stands for; "" none."""
+    server: dict[str, object] = {}
+    """Where a server was measured: the head of its /info without the services."""
+    machines: dict[str, Environment] = {}
+    """Of a merged result (`dlreport merge`): its machines by the names that its points' devices end with ("cpu on bench-1").
+    `environment` then holds what all have alike; "see each machine", or 0, where they differ."""
 
 
 def read_bench(folder: Path) -> Bench:

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -44,7 +44,7 @@ def terminated(_number: int, _frame: object) -> None:
     raise TerminatedError
 
 
-class _HeldSignals:
+class HeldSignals:
     """SIGINT and SIGTERM, held back from construction to `release`, so that no process is started and then lost track of.
 
     Only of use in the main thread, where signals arrive; elsewhere it does nothing.
@@ -85,14 +85,18 @@ def preset_networks(preset: str) -> tuple[str, ...]:
     return tuple(network.name for network in networks)
 
 
-def build(names: Sequence[str], repository: Path, say: Callable[[str], None]) -> None:
-    """Build the networks that are not in the repository yet. Raises LocalServerError."""
+def build(names: Sequence[str], repository: Path, say: Callable[[str], None], output: BinaryIO | None = None) -> None:
+    """Build the networks that are not in the repository yet. `output`: a file that gets what the command says.
+
+    Raises LocalServerError.
+    """
     missing = [name for name in names if not (repository / name / "model.toml").exists()]
     if not missing:
         say(f"models: {', '.join(names)} are in {repository} already")
         return
     say(f"building {', '.join(missing)} in {repository} (seeded random weights)")
-    run([str(COMMANDS / "dlmodels"), "build", *missing, "--repository", str(repository)], "building the models failed")
+    command = [str(COMMANDS / "dlmodels"), "build", *missing, "--repository", str(repository)]
+    run(command, "building the models failed", output=output)
 
 
 def measure_limits(path: Path, file_dir: Path, say: Callable[[str], None]) -> None:
@@ -107,14 +111,15 @@ def default_workers() -> int:
     return len(environment().gpus) or CPU_WORKERS
 
 
-def run(command: Sequence[str], failure: str, *, terminal: bool = False) -> None:
+def run(command: Sequence[str], failure: str, *, terminal: bool = False, output: BinaryIO | None = None) -> None:
     """Run a command to its end. Raises LocalServerError; whatever else is raised meanwhile ends the command first.
 
-    `terminal`: it reads the terminal, so it must stay in the foreground, where Ctrl-C reaches it by itself.
+    `terminal`: it reads the terminal, so it must stay in the foreground, where Ctrl-C reaches it by itself. `output`: a file that
+    gets what it says, in place of our own output.
     """
     stdin, group = (None, None) if terminal else (subprocess.DEVNULL, 0)
-    held = _HeldSignals()
-    with subprocess.Popen(command, stdin=stdin, process_group=group) as process:  # noqa: S603  our own commands
+    held = HeldSignals()
+    with subprocess.Popen(command, stdin=stdin, stdout=output, stderr=output, process_group=group) as process:  # noqa: S603  our own commands
         try:
             held.release()
             code = process.wait()
@@ -122,7 +127,7 @@ def run(command: Sequence[str], failure: str, *, terminal: bool = False) -> None
             stop(process, told=terminal and type(exc) is KeyboardInterrupt)
             raise
     if code != 0:
-        raise LocalServerError(f"{failure} (exit code {code}); see its output above")
+        raise LocalServerError(f"{failure} (exit code {code}); see its output{' above' if output is None else ''}")
 
 
 def stop(process: "subprocess.Popen[bytes]", *, told: bool) -> None:
@@ -148,7 +153,7 @@ def serving(
     """
     say(f"starting dlserve with {workers} workers{f' on port {port}' if port else ''}")
     command = [str(COMMANDS / "dlserve"), "--models-dir", str(repository), "--workers", str(workers)]
-    held = _HeldSignals()
+    held = HeldSignals()
     process = subprocess.Popen(  # noqa: S603  our own command
         [*command, "--host", "127.0.0.1", "--port", str(port)],
         stdin=subprocess.DEVNULL,

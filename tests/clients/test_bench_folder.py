@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from dlclient.bench_folder import BenchFolder, now
 from dlclient.bench_result import (
@@ -48,6 +49,14 @@ def test_a_setting_is_known_by_what_it_is() -> None:
     assert one.id == Setting(model="a", options={"y": 2, "x": 1}).id
     assert one.id != Setting(model="a", options={"x": 1, "y": 3}).id
     assert len(one.id) == 16
+    written = msgspec.json.encode(Setting(model="a", device="cpu", target="inproc"))
+    assert (
+        Setting(model="a").id
+        == msgspec.json.decode(written, type=Setting).id
+        == Setting(model="a", device="".join("cpu")).id
+    )
+    spelled_out = b'{"model": "a", "device": "cpu", "target": "inproc", "threads": null, "options": {}}'
+    assert msgspec.json.decode(spelled_out, type=Setting).id == Setting(model="a").id
 
 
 def test_a_torn_line_is_cut_off_and_a_repeated_point_counts_once(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from typing import Any, TypeVar
 
 import msgspec
 from dlclient.exchange import SocketConnection
+from dlclient.request_writer import RequestWriter
 
 from dlload.errors import TargetError
 from dlload.protocols.answer import quoted
-from dlload.request_writer import RequestWriter
 
 _Shape = TypeVar("_Shape")
 

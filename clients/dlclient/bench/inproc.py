@@ -143,7 +143,7 @@ class InProcess:
 
     def reopen(self) -> float:
         """Unload and load again. Raises PointError."""
-        model = self._opened()
+        model = self.model
         with _as_point_errors():
             self._lanes = SimpleQueue()
             model.unload()
@@ -171,7 +171,9 @@ class InProcess:
             self._lanes.put(lane)
         return load_s
 
-    def _opened(self) -> Model:
+    @property
+    def model(self) -> Model:
+        """The engine's, once open."""
         assert self._model is not None, "open first"
         return self._model
 
@@ -183,7 +185,7 @@ class InProcess:
         Once the model has run, it is found out here what the answer to each is (`answers.learn`), so that `infer` can hold what
         it gets against it. Raises PointError.
         """
-        model = self._opened()
+        model = self.model
         if model.most_images is not None and batch_size > model.most_images:
             raise PointError(
                 f"{model.spec.name!r} takes at most {model.most_images} images at once, not {batch_size}: its graph fixes the"
@@ -221,7 +223,7 @@ class InProcess:
         """Of each image the five likeliest classes. A batch of `inputs`, or image files (a list of bytes). Raises PointError."""
         if not isinstance(batch, Batch):
             assert isinstance(batch, Sequence)
-            batch = Batch(self._planes(batch) if self._opened().decodes else batch, len(batch))
+            batch = Batch(self._planes(batch) if self.model.decodes else batch, len(batch))
             return [_likeliest(row) for row in self._rows(batch, batch.data)]
         return [_likeliest(row) for row in self._answered(batch)]
 

@@ -60,7 +60,10 @@ class InProcess:
         self._engine: Engine | None = None
         self._model: Model | None = None
         self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        self._lane: Lane = _closed
         self._lane_count = 0
+        self._classes = 0
+        self._independent = False
         self._decodes_here = False
         self._start_s = 0.0
         self._has_run = False
@@ -131,6 +134,7 @@ class InProcess:
             began = perf_counter()
             self._model = self._engine.prepare(self.spec)
             prepare_s = perf_counter() - began
+            self._classes, self._independent = self.spec.classes, self.spec.multi_label
             self._decodes_here = self._model.decodes and self._job.setting.input == "image"
             load_s = self._load(self._model)
         return Load(
@@ -151,7 +155,7 @@ class InProcess:
 
     def close(self) -> None:
         """Give the weights back."""
-        self._lanes, self._lane_count = SimpleQueue(), 0
+        self._lanes, self._lane, self._lane_count = SimpleQueue(), _closed, 0
         if self._model is not None:
             self._model.unload()
             self._model = None
@@ -166,7 +170,7 @@ class InProcess:
         if asked is not None and used is not None and used != asked:
             raise SettingError(f"{self.spec.engine} uses {used} threads, not {asked} as asked: ask for that")
         lanes = model.lanes
-        self._lane_count = len(lanes)
+        self._lane, self._lane_count = lanes[0], len(lanes)
         for lane in lanes:
             self._lanes.put(lane)
         return load_s
@@ -233,15 +237,18 @@ class InProcess:
 
     def _rows(self, batch: Batch, data: object) -> Rows:
         """The checked answer to a batch, whose images are in `data` as the engine takes them."""
-        spec = self.spec
-        lane = self._lanes.get()
         try:
-            rows = answers.materialized(lane(data), batch.images, spec.classes)
+            if self._lane_count == 1:  # then there is one thread, and the way to it is not worth a queue
+                rows = answers.materialized(self._lane(data), batch.images, self._classes)
+            else:
+                lane = self._lanes.get()
+                try:
+                    rows = answers.materialized(lane(data), batch.images, self._classes)
+                finally:
+                    self._lanes.put(lane)
         except (ModelError, MemoryError) as exc:
             raise _point_error(exc) from exc
-        finally:
-            self._lanes.put(lane)
-        answers.check(rows, batch, independent=spec.multi_label)
+        answers.check(rows, batch, independent=self._independent)
         self._has_run = True
         return rows
 
@@ -249,6 +256,10 @@ class InProcess:
         spec = self.spec.input
         with _as_point_errors():
             return images.stack([images.decode(file, spec) for file in files], spec)
+
+
+def _closed(_: object) -> object:
+    raise AssertionError("open first")
 
 
 def _likeliest(row: Rows) -> list[tuple[int, float]]:

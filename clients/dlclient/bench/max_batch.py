@@ -116,7 +116,7 @@ class _Trial:
 
     def _attempt(self, job: Job, limit_bytes: int | None) -> Outcome:
         outcome = attempt(job, data_limit_bytes=limit_bytes, command=self._command)
-        limit = "the device's memory" if self._job.setting.device.startswith("cuda") else f"{limit_bytes} bytes"
+        limit = f"{limit_bytes} bytes" if limit_bytes is not None else "all the memory that there is"
         text = (
             f"{outcome.failure.kind} in {outcome.failure.stage}: {outcome.failure.text}" if outcome.failure else "fits"
         )

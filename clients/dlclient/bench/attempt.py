@@ -142,11 +142,16 @@ def _unsaid(exit_code: int, told: _Told, kernel_kills: bool) -> Failure:
             stage=told.stage,
             text="the kernel ended the process since memory had run out: ask for less, or give it a memory limit",
         )
-    how = f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
+    if exit_code >= 0:
+        return Failure(
+            kind="error",
+            stage=told.stage,
+            text=f"the process ended with exit code {exit_code} in {told.stage} and told nothing: see what it printed",
+        )
     return Failure(
         kind="crash",
         stage=told.stage,
-        text=f"the process ended with {how} in {told.stage} and told nothing: see what it printed",
+        text=f"the process was ended by {signal.Signals(-exit_code).name} in {told.stage}: see what it printed",
     )
 
 

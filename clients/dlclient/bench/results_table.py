@@ -54,7 +54,7 @@ def figures(point: Point) -> tuple[str, str, str, str]:
     if point.failure is not None or latency is None:
         return ("", "", "", "" if point.images_per_s is None else _digits(point.images_per_s))
     per_image = None if latency.mean is None else latency.mean / point.setting.batch_size
-    if point.setting.in_flight > 1 and point.images_per_s:
+    if point.setting.question == "throughput" and point.images_per_s:
         per_image = 1 / point.images_per_s
     return (
         _milliseconds(per_image),
@@ -108,8 +108,17 @@ def _told(point: Point, name: str) -> str:
     setting = point.setting
     if name == "batch_size" and setting.question in ("max-batch", "load"):
         return ""
+    if name == "in_flight":
+        return _in_flight(point)
     value = getattr(setting, name)
     return "" if value is None else str(value)
+
+
+def _in_flight(point: Point) -> str:
+    """Of throughput; where the engine chose, what it chose."""
+    if point.setting.question != "throughput":
+        return ""
+    return str(point.setting.in_flight or point.read_back.get("in_flight", "best"))
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -80,11 +80,20 @@ def test_only_what_tells_points_apart_has_a_column_and_a_reason_is_told_once() -
     assert "ms/image:" not in results_table(points[1:])
 
 
+def test_how_many_in_flight_an_engine_chose_is_told() -> None:
+    chosen = Setting(model="a", question="throughput", in_flight=0)
+    points = [measured(chosen, 0.1, None, 40.0, read_back={"in_flight": 6}), point(Setting(model="a"))]
+    _, _, first, second, *_ = results_table(points).splitlines()
+    assert first.split()[:5] == ["a", "throughput", "1", "6", "25.00"]
+    assert second.split() == ["a", "latency", "1"]
+
+
 def test_a_point_is_described_by_what_sets_it_apart() -> None:
     assert describe(Setting(model="a", question="max-batch", batch_size=1)) == "a cpu max-batch"
     setting = Setting(
         model="a", engine="openvino", precision="bf16", question="throughput", batch_size=2, in_flight=4, threads=1,
         affinity="0-1", input="image", options={"hint": "throughput"},
     )  # fmt: skip
+    assert describe(Setting(model="a", question="throughput", in_flight=0)) == "a cpu throughput batch 1 best in flight"
     expected = "a openvino cpu bf16 throughput batch 2 4 in flight 1 thread on CPUs 0-1 image hint=throughput"
     assert describe(setting) == expected

@@ -45,7 +45,7 @@ def results_table(points: Sequence[Point]) -> str:
     told = [textwrap.fill(f"[{number}] {text}", _WIDTH, subsequent_indent="    ") for text, number in notes.items()]
     if any(point.latency_s is not None for point in points):
         told.append(textwrap.fill(_NOTE, _WIDTH))
-    return "\n".join((_aligned(heads, rows, left=len(names) + len(options)), "", *told, ""))
+    return "\n".join((_aligned(heads, rows, left=len(names) + len(options)), *(("", *told) if told else ()), ""))
 
 
 def figures(point: Point) -> tuple[str, str, str, str]:
@@ -67,6 +67,12 @@ def figures(point: Point) -> tuple[str, str, str, str]:
 def remark(point: Point) -> str:
     """What else there is to say of a point: why it has no figures, what other questions found, that it is not to be trusted."""
     return "; ".join(f"{text}: {more}" if more else text for text, more in _remarks(point))
+
+
+def brief(point: Point) -> str:
+    """The same for a line of progress: at length only why there are no figures, as the table tells the rest."""
+    told = _remarks(point)
+    return "; ".join(dict.fromkeys(f"{text}: {more}" if point.failure is not None else text for text, more in told))
 
 
 def _hints(point: Point, notes: dict[str, int]) -> Iterator[str]:

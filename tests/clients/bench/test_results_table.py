@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dlclient.bench.naming import describe
-from dlclient.bench.results_table import figures, remark, results_table
+from dlclient.bench.results_table import brief, figures, remark, results_table
 from dlclient.bench_result import Failure, Load, MaxBatch, Point, Setting, Utilization
 from dlclient.results import Latency, Reason
 
@@ -51,6 +51,13 @@ def test_figures_are_per_image_per_batch_and_per_second(one: Point, expected: tu
 )
 def test_what_is_not_a_time_is_a_remark(one: Point, expected: str) -> None:
     assert remark(one) == expected
+
+
+def test_a_line_of_progress_is_long_only_about_a_failure() -> None:
+    failed = point(failure=Failure(kind="crash", stage="load", text="it crashed: look"))
+    assert brief(failed) == remark(failed) == "CRASH in load: it crashed: look"
+    doubtful = point(simulated=True, warnings=(Reason("x", "it drifts", "cool it"), Reason("y", "it jumps", "hold it")))
+    assert brief(doubtful) == "SIMULATED; warning"
 
 
 def test_only_what_tells_points_apart_has_a_column_and_a_reason_is_told_once() -> None:

@@ -329,7 +329,8 @@ def _default_users(options: Namespace) -> int | None:
     """How many requests may be in flight where -u does not say; None: Locust's own default, 1."""
     if options.plan and (users := users_of(Path(options.plan))) is not None:
         return users
-    if options.rate or options.intervals or options.trace or options.plan or options.scenario == "Offline":
+    schedules = (options.rate, options.find_rate, options.intervals, options.trace, options.plan)
+    if any(schedules) or options.scenario == "Offline":
         return DEFAULT_SENDERS
     if options.preset and not options.host and options.scenario == NONE:
         return options.gpu_num or default_workers()

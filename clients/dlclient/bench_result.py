@@ -158,8 +158,10 @@ class Utilization(msgspec.Struct, frozen=True, kw_only=True):
     top_operators: tuple[tuple[str, float], ...] = ()
     """Name and fraction of the device's time, from that profile."""
     energy_j: float | None = None
-    """In the timed part."""
+    """In the timed part, by `energy_source`: the counter of the device that computes, where there is one."""
     energy_source: str = ""
+    energies_j: dict[str, float] = {}
+    """In the timed part, by each counter that there is."""
     series: tuple[tuple[float, float | None, float | None, int | None], ...] = ()
     """(seconds, cpu, gpu, bytes in use on the device, or resident on a CPU), over time."""
 
@@ -185,6 +187,18 @@ class Warming(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the last windows agreed; None: nobody asked."""
 
 
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What the catalog of networks says of a model. None: it does not."""
+
+    parameters: int | None = None
+    macs: int | None = None
+    """Multiply-adds of one forward of one image."""
+    top1: float | None = None
+    """Fraction of ImageNet's validation set that published weights get right, by their publisher."""
+    top1_source: str = ""
+    """Who published it."""
+
+
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One line of points.jsonl: a setting and what came of it."""
 
@@ -201,6 +215,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine really uses, as it told when asked."""
     model_bytes: int | None = None
     """Of weights."""
+    card: Card | None = None
+    """None: the model is none of the catalog, or nobody looked."""
     load: Load | None = None
     warming: Warming | None = None
     iterations: int = 0
@@ -257,6 +273,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a simulated device answered: the figures then say nothing about real hardware."""
     reproduces: str = ""
     """`system` in dashboards/reference/published.csv of the benchmark that the suite stands for; "" none."""
+    server: dict[str, object] = {}
+    """Where a server was measured: the head of its /info without the services."""
+    machines: dict[str, Environment] = {}
+    """Of a merged result (`dlreport merge`): its machines by the names that its points' devices end with ("cpu on bench-1").
+    `environment` then holds what all have alike; "see each machine", or 0, where they differ."""
 
 
 def read_bench(folder: Path) -> Bench:

@@ -1,10 +1,11 @@
 """The machine and the software of a run: what a figure means nothing without."""
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,22 +26,31 @@ LIBRARIES = (
     "msgspec",
     "mxnet",
     "numpy",
+    "nvidia-ml-py",
     "onnxruntime",
     "opencv-python-headless",
     "openvino",
     "pillow",
+    "psutil",
     "scikit-image",
+    "tensorrt",
     "torch",
     "torchvision",
     "uvicorn",
 )
 """Distributions whose versions are noted where they are installed; none is imported for it."""
 
+_NO_LIMIT = 1 << 60
+"""Cgroup 1 says "no limit" with a number near 2**63."""
+
+LOCK_FILE = "requirements.lock"
+"""Beside pyproject.toml: what was installed, to the hash."""
+
 
 def environment(root: Path = Path("/")) -> Environment:
     """Look at this machine now; takes milliseconds and never fails. `root`: of the file system, for tests."""
     gpus, driver = _gpus()
-    commit, modified = _commit(Path(__file__).resolve())
+    top, commit, modified = _checkout(Path(__file__).resolve())
     return Environment(
         host=platform.node(),
         system=_system(root),
@@ -58,6 +68,13 @@ def environment(root: Path = Path("/")) -> Environment:
         versions=_versions(LIBRARIES),
         commit=commit,
         modified=modified,
+        lock_sha256=_sha256(top / LOCK_FILE) if top else None,
+        cpu_limit_hz=_cpu_limit(root),
+        cpu_turbo=_cpu_turbo(root),
+        swap_bytes=psutil.swap_memory().total,
+        container_swap_bytes=_container_swap(root),
+        container_cpuset=_container_cpuset(root),
+        container_processes=_smallest(_limits(root, "pids", "pids.max", "pids.max")),
     )
 
 
@@ -91,22 +108,73 @@ def _governor(root: Path) -> str:
     return ", ".join(found) or "not visible"
 
 
-def _container_memory(root: Path) -> int | None:
-    for name in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = _text(root / name)
-        if limit.isdecimal() and int(limit) < 1 << 60:  # cgroup 1 says "no limit" with a number near 2**63
-            return int(limit)
+def _cpu_limit(root: Path) -> int | None:
+    files = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq")
+    return max((int(kilohertz) * 1000 for kilohertz in map(_text, files) if kilohertz.isdecimal()), default=None)
+
+
+def _cpu_turbo(root: Path) -> bool | None:
+    folder = root / "sys/devices/system/cpu"
+    if off := _text(folder / "intel_pstate/no_turbo"):
+        return off == "0"
+    if on := _text(folder / "cpufreq/boost"):
+        return on == "1"
     return None
+
+
+def _container_memory(root: Path) -> int | None:
+    return _smallest(_limits(root, "memory", "memory.max", "memory.limit_in_bytes"))
+
+
+def _container_swap(root: Path) -> int | None:
+    return _smallest(_limits(root, "memory", "memory.swap.max", ""))
 
 
 def _container_cpus(root: Path) -> float | None:
-    quota, _, period = _text(root / "sys/fs/cgroup/cpu.max").partition(" ")
-    if not quota:
-        quota = _text(root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-        period = _text(root / "sys/fs/cgroup/cpu/cpu.cfs_period_us")
-    if quota.isdecimal() and period.isdecimal():  # "max" and -1 mean no limit
-        return int(quota) / int(period)
-    return None
+    second = (_text(folder / "cpu.max") for folder in _groups(root, ""))
+    first = (
+        f"{_text(folder / 'cpu.cfs_quota_us')} {_text(folder / 'cpu.cfs_period_us')}" for folder in _groups(root, "cpu")
+    )
+    return min((quota for text in (*second, *first) if (quota := _quota(text)) is not None), default=None)
+
+
+def _container_cpuset(root: Path) -> str:
+    """Of the innermost group that says."""
+    names = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
+    folders = (*_groups(root, "cpuset"), *_groups(root, ""))
+    return next((text for folder in folders for name in names if (text := _text(folder / name))), "")
+
+
+def _quota(text: str) -> float | None:
+    """CPUs, from a quota and its period; None: no limit (the quota is "max" or -1)."""
+    quota, _, period = text.partition(" ")
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
+
+
+def _smallest(limits: Iterable[str]) -> int | None:
+    numbers = (int(limit) for limit in limits if limit.isdecimal())  # "max" means no limit
+    return min((number for number in numbers if number < _NO_LIMIT), default=None)
+
+
+def _limits(root: Path, controller: str, second: str, first: str) -> list[str]:
+    """What this process's control groups and all around them say, by the file's name in cgroup 2 and 1; "" none there."""
+    found = [_text(folder / second) for folder in _groups(root, "")]
+    return found + [_text(folder / first) for folder in _groups(root, controller) if first]
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """Folders of the control groups that this process is in, innermost first; `controller` "": those of cgroup 2.
+
+    Within a container the groups outside of it are not to be seen, and its own is the top one.
+    """
+    top = root / "sys/fs/cgroup" / controller
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        if controller in names.split(","):
+            own = top / path.strip("/")
+            if ".." not in own.parts:  # else it is outside of what the container sees
+                return [folder for folder in (own, *own.parents) if folder.is_relative_to(top)]
+    return [top]
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:
@@ -124,26 +192,60 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
         return (), None
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        gpus = tuple(
-            Gpu(name=pynvml.nvmlDeviceGetName(handle), memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total))
-            for handle in handles
-        )
-        return gpus, pynvml.nvmlSystemGetDriverVersion()
+        return tuple(map(_gpu, handles)), pynvml.nvmlSystemGetDriverVersion()
     except pynvml.NVMLError:
         return (), None
     finally:
         pynvml.nvmlShutdown()
 
 
-def _commit(source: Path) -> tuple[str | None, bool | None]:
-    """Commit of the checkout that `source` runs from, and whether tracked files differ from it."""
+def _gpu(handle: object) -> Gpu:
+    """Raises NVMLError where not even name and memory are told."""
+    sm, memory = pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM
+    power_mw = _told(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    return Gpu(
+        name=pynvml.nvmlDeviceGetName(handle),
+        memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+        clock_hz=_hertz(_told(pynvml.nvmlDeviceGetClockInfo, handle, sm)),
+        clock_limit_hz=_hertz(_told(pynvml.nvmlDeviceGetMaxClockInfo, handle, sm)),
+        memory_clock_hz=_hertz(_told(pynvml.nvmlDeviceGetClockInfo, handle, memory)),
+        memory_clock_limit_hz=_hertz(_told(pynvml.nvmlDeviceGetMaxClockInfo, handle, memory)),
+        power_limit_w=None if power_mw is None else power_mw / 1000,
+        pcie_generation=_told(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, handle),
+        pcie_generation_limit=_told(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, handle),
+        pcie_width=_told(pynvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
+        pcie_width_limit=_told(pynvml.nvmlDeviceGetMaxPcieLinkWidth, handle),
+    )
+
+
+def _told(ask: Callable[..., int], *about: object) -> int | None:
+    """NVML's answer; None where this device or driver has none."""
+    try:
+        return ask(*about)
+    except pynvml.NVMLError:
+        return None
+
+
+def _hertz(megahertz: int | None) -> int | None:
+    return None if megahertz is None else megahertz * 1_000_000
+
+
+def _checkout(source: Path) -> tuple[Path | None, str | None, bool | None]:
+    """The checkout that `source` runs from, its commit, and whether tracked files differ from that."""
     try:
         top, commit = _git(source.parent, "rev-parse", "--show-toplevel", "HEAD").split("\n")
         if not source.is_relative_to(top) or "site-packages" in source.relative_to(top).parts:
-            return None, None  # an installed copy that happens to lie inside some other checkout
-        return commit, bool(_git(source.parent, "status", "--porcelain", "--untracked-files=no"))
+            return None, None, None  # an installed copy that happens to lie inside some other checkout
+        return Path(top), commit, bool(_git(source.parent, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, ValueError, subprocess.SubprocessError):
-        return None, None  # no git program, no checkout, or nothing committed yet
+        return None, None, None  # no git program, no checkout, or nothing committed yet
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -8,6 +8,7 @@ samples in the order of time and a block length, and the percentile takes the ef
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,6 +100,23 @@ def percentile_interval(
     stretch = samples / worth
     first, last = math.floor(low * stretch), math.ceil(high * stretch)
     return Interval(ordered[max(first, 1) - 1], ordered[min(last, samples) - 1])
+
+
+def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """An interval for the true part of successes: Wilson's (1927), which also holds near 0 and 1 and for few trials."""
+    _check(confidence)
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(
+            f"at least one trial and no more successes than trials are needed, not {successes} of {trials}"
+        )
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    part = successes / trials
+    middle = (part + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(part * (1 - part) / trials + z**2 / (4 * trials**2))
+    return Interval(
+        low=0.0 if successes == 0 else middle - half,  # exactly, where rounding would miss it
+        high=1.0 if successes == trials else middle + half,
+    )
 
 
 def effective_samples(in_time_order: ArrayLike) -> float:

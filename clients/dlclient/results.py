@@ -302,11 +302,25 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """How a model was made cold: "cache" by the request itself, "reload" by deleting and creating it, or the like, anew."""
 
 
-class Gpu(msgspec.Struct, frozen=True):
-    """A graphics processor of the machine that ran the load tester."""
+class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A graphics processor of the machine that ran the load tester. None: NVML does not tell."""
 
     name: str
     memory_bytes: int
+    clock_hz: int | None = None
+    """Of its multiprocessors when it was looked at: an idle one runs slower."""
+    clock_limit_hz: int | None = None
+    """The highest that they may reach."""
+    memory_clock_hz: int | None = None
+    memory_clock_limit_hz: int | None = None
+    power_limit_w: float | None = None
+    pcie_generation: int | None = None
+    """Of the link when it was looked at: an idle one may be at a lower one."""
+    pcie_generation_limit: int | None = None
+    """The highest that device and slot have in common."""
+    pcie_width: int | None = None
+    """Lanes."""
+    pcie_width_limit: int | None = None
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -334,6 +348,19 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """Of the checkout that ran; None: installed from a package."""
     modified: bool | None
     """Whether tracked files differed from that commit."""
+    lock_sha256: str | None = None
+    """Of the checkout's requirements.lock, 64 hexadecimal digits; None: installed from a package."""
+    cpu_limit_hz: int | None = None
+    """The highest that a core may reach, as the frequency scaling tells."""
+    cpu_turbo: bool | None = None
+    """Whether cores may run above their nominal frequency."""
+    swap_bytes: int | None = None
+    container_swap_bytes: int | None = None
+    """The container's limit of swap; None: no limit seen."""
+    container_cpuset: str = ""
+    """CPUs that the container may use, as "0-3,8"; "" where it does not say."""
+    container_processes: int | None = None
+    """The container's limit of processes and threads; None: no limit seen."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

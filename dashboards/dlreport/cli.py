@@ -5,19 +5,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
-from dlreport.errors import NotAResultError, ReportError
-
-_RUN_FILE = "run.json"
-_SEARCH_FILE = "search.json"
-_SEARCH = "search"
+from dlreport.errors import ReportError
+from dlreport.kinds import RUN_FILE, SEARCH, SEARCH_FILE, kind_of
 
 _EPILOG = """\
 examples:
   dlreport results/demo                    the report lands beside the result
   dlreport results/demo -o /tmp/report     or elsewhere; the result folder is only read
   dlreport results/search-20260101-120000  a search for a rate (--find-rate): its curve, and the run that confirmed it
+  dlreport results/a results/b -o pages    a report of each in pages/, and a page that leads to them
+  dlreport compare results/a results/b     what differs, with intervals; --fail-on makes it a gate (dlreport compare --help)
+  dlreport merge results/a results/b -o c  several machines side by side (dlreport merge --help)
 
 A report is a page (report.html: one file, opens anywhere without a network), its pictures (pictures/: PNG and SVG) and its
 tables (tables/: CSV with seconds and bytes, Markdown with the printed figures). The same result gives the same report.
@@ -39,16 +37,41 @@ def _write_stream(folder: Path, into: Path | None) -> Path:
     return write_report(folder, into)
 
 
-_WRITERS: Mapping[str, Callable[[Path, Path | None], Path]] = {"stream": _write_stream, _SEARCH: _write_search}
+def _write_bench(folder: Path, into: Path | None) -> Path:
+    from dlreport.bench import write_bench_report  # noqa: PLC0415  as above
+
+    return write_bench_report(folder, into)
+
+
+_WRITERS: Mapping[str, Callable[[Path, Path | None], Path]] = {
+    "stream": _write_stream,
+    "bench": _write_bench,
+    SEARCH: _write_search,
+}
 """What a result is -> who reports on it: `kind` in run.json; a search where there is a search.json."""
 
 
-class _Kind(msgspec.Struct):
-    kind: str = ""
+def _compare(arguments: Sequence[str]) -> int:
+    from dlreport.compare.cli import main as compare  # noqa: PLC0415  as above
+
+    return compare(arguments)
+
+
+def _merge(arguments: Sequence[str]) -> int:
+    from dlreport.merge.cli import main as merge  # noqa: PLC0415  as above
+
+    return merge(arguments, _WRITERS)
+
+
+_COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"compare": _compare, "merge": _merge}
+"""What may stand in place of the first result, and who does it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given and given[0] in _COMMANDS:
+        return _COMMANDS[given[0]](given[1:])
     parser = argparse.ArgumentParser(
         prog="dlreport",
         description="Turn a result folder into one HTML page, pictures and tables.",
@@ -56,12 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "result", metavar="RESULT", type=Path, help=f"a result folder: it holds a {_RUN_FILE}, or a {_SEARCH_FILE}"
+        "results",
+        metavar="RESULT",
+        type=Path,
+        nargs="+",
+        help=f"a result folder: it holds a {RUN_FILE}, or a {SEARCH_FILE}; or compare, or merge (see their own --help)",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write the report here (default: RESULT)")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, help="write the report here (default: RESULT; needed for several)"
+    )
+    options = parser.parse_args(given)
+    if len(options.results) > 1 and options.output is None:
+        parser.error("several results need a folder for the page that leads to their reports: -o DIR")
     try:
-        page = _WRITERS[_kind(options.result)](options.result, options.output)
+        page = _report(options.results, options.output)
     except ReportError as exc:
         print(f"dlreport: {exc}", file=sys.stderr)
         return 1
@@ -69,32 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _kind(folder: Path) -> str:
-    """What kind of result a folder holds. Raises NotAResultError."""
-    try:
-        what = "" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-    except OSError as exc:  # too long a name, or no permission to look
-        raise NotAResultError(f"cannot look at {folder}: {exc.strerror}; name the folder of a result") from exc
-    if what:
-        raise NotAResultError(f"{folder} {what}; name the folder that the load tester wrote (it holds {_RUN_FILE})")
-    path = folder / _RUN_FILE
-    if not path.exists() and (folder / _SEARCH_FILE).exists():
-        return _SEARCH
-    try:
-        kind = msgspec.json.decode(path.read_bytes(), type=_Kind).kind
-    except FileNotFoundError as exc:
-        raise NotAResultError(
-            f"{folder} is no result folder: it has no {_RUN_FILE}; name the folder that the load tester wrote"
-        ) from exc
-    except OSError as exc:
-        raise NotAResultError(f"cannot read {path}: {exc.strerror}; make it readable") from exc
-    except msgspec.DecodeError as exc:
-        raise NotAResultError(f"{path} is damaged: {exc}; restore it or measure again") from exc
-    if kind not in _WRITERS:
-        raise NotAResultError(
-            f"{path} says its kind is {kind!r}, this dlreport knows: {', '.join(_WRITERS)}; use the version that wrote it"
-        )
-    return kind
+def _report(results: Sequence[Path], into: Path | None) -> Path:
+    if into is None or len(results) == 1:
+        return _WRITERS[kind_of(results[0], _WRITERS).kind](results[0], into)
+    from dlreport.several import write_reports  # noqa: PLC0415  as above
+
+    return write_reports(results, into, _WRITERS)
 
 
 if __name__ == "__main__":

@@ -79,12 +79,14 @@ def stream_figures() -> tuple[Published, ...]:
 
 @dataclass(frozen=True, slots=True)
 class PublishedNetwork:
-    """What the stream test of 2018 published of one network, at batch 1. None: it did not."""
+    """What the stream test of 2018 published of one network, at batch 1 where nothing else is said. None: it did not."""
 
     name: str
     """As it was published."""
     cpu: Published | None
     gpu: Published | None
+    gpu_64: Published | None
+    """At batch 64, of the whole batch."""
     file: Published | None
 
 
@@ -96,10 +98,37 @@ def network_figures() -> dict[str, PublishedNetwork]:
             theirs,
             rows.get(f"cortex-cpu-{theirs}-b1"),
             rows.get(f"cortex-gpu-{theirs}-b1"),
+            rows.get(f"cortex-gpu-{theirs}-b64"),
             rows.get(f"cortex-size-{theirs}"),
         )
         for theirs, ours in OUR_NAMES.items()
     }
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCost:
+    """What DeepDetect's report publishes of a network beside its times: a row of published_models.csv. None: not published."""
+
+    model: str
+    macs: float
+    """Multiply-adds of one forward."""
+    parameters: float
+    top1: float | None
+    """Fraction of ImageNet's validation set."""
+
+
+def published_costs() -> dict[str, PublishedCost]:
+    """By the network's name in that report, in file order. Raises InstallationError."""
+    with _file("published_models.csv").open(newline="", encoding="utf-8") as lines:
+        return {
+            row["model"]: PublishedCost(
+                row["model"],
+                float(row["gmacs"]) * 1e9,
+                float(row["mparams"]) * 1e6,
+                float(row["top1_percent"]) / 100 if row["top1_percent"] else None,
+            )
+            for row in csv.DictReader(lines)
+        }
 
 
 def _file(name: str) -> Path:

@@ -15,7 +15,7 @@ from typing import Literal
 from dlreport.quantity import MISSING
 
 Value = str | int | float | None
-Tone = Literal["", "missing", "error"]
+Tone = Literal["", "missing", "error", "doubt"]
 
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))")
@@ -38,12 +38,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure or name: the raw value and its text. `note`: what stands beside the text, smaller."""
+    """One figure or name: the raw value and its text. `note`: what stands beside the text, smaller. `hover`: what a page says
+    more when one points at it; another table must say it too, for those who cannot point.
+    """
 
     value: Value
     text: str
     tone: Tone = ""
     note: str = ""
+    hover: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,36 @@ def to_markdown(table: Table) -> str:
     ]
     body = [_padded(line, widths, columns) for line in (headings, ruler, *lines)]
     return f"# {table.title}\n\n" + "\n".join(body) + "\n"
+
+
+def to_text(table: Table) -> str:
+    """For a terminal: columns side by side, texts for people; a group's name, and what the row above says too, once."""
+    columns = table.printed_columns
+    headings = [f"{column.heading}, {column.unit}" if column.unit else column.heading for column in columns]
+    lines = [[_line(f"{cell.text} {cell.note}") for cell in table.printed_cells(row)] for row in table.rows]
+    widths = [max(map(len, texts)) for texts in zip(headings, *lines, strict=True)]
+    shown = [_without_repeats(line, above, columns) for line, above in zip(lines, [[], *lines], strict=False)]
+    body = [
+        "  ".join(
+            text.rjust(width) if column.numeric else text.ljust(width)
+            for text, width, column in zip(line, widths, columns, strict=True)
+        ).rstrip()
+        for line in (headings, *shown)
+    ]
+    return "\n".join(body) + "\n"
+
+
+def _line(text: str) -> str:
+    """On one line, without what would steer a terminal."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _without_repeats(line: list[str], above: list[str], columns: tuple[Column, ...]) -> list[str]:
+    """Names at its start that are those of the line above are left out."""
+    same = 0
+    while same < len(above) and not columns[same].numeric and line[same] == above[same]:
+        same += 1
+    return ["" for _ in line[:same]] + line[same:]
 
 
 def _padded(line: Iterable[str], widths: Iterable[int], columns: Iterable[Column]) -> str:

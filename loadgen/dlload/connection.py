@@ -1,9 +1,8 @@
-"""The stream's connection: that of dlload.exchange on gevent's sockets, so that waiting lets other greenlets run."""
+"""The stream's connection: that of dlclient.exchange on gevent's sockets, so that waiting lets other greenlets run."""
 
 import gevent.socket
 import gevent.ssl
-
-from dlload.exchange import Exchange, SocketConnection
+from dlclient.exchange import Exchange, SocketConnection
 
 __all__ = ["Connection", "Exchange"]
 

@@ -22,7 +22,7 @@ from dlload.options import StreamOptions
 from dlload.plan import Open
 from dlload.recorder import new_folder
 from dlload.search import Probe, RateSearch
-from dlload.standing import Figures
+from dlload.standing import Figures, judge, overall
 from dlload.table import search_table
 
 logger = logging.getLogger(__name__)
@@ -82,15 +82,25 @@ class RateFinder:
         probe = self._probe
         assert probe is not None
         self._runs.append((probe, self.folder / f"probe-{len(self._runs) + 1:02}", run))
-        unsound = [reason for reason in run.reasons if reason.code not in SOUND]
-        if unsound or not measured.requests:
-            self._failed = unsound[0].text if unsound else "nothing was sent"
+        unsound = [reason.text for reason in run.reasons if reason.code not in SOUND]
+        if not measured.requests:
+            unsound.append("nothing was sent")
+        if any(reason.code == "senders-exhausted" for reason in run.reasons) and self._served_in_time(measured):
+            unsound.append(
+                "all senders were busy though the server answered what it got in time: allow more requests in flight (-u)"
+            )
+        if unsound:
+            self._failed = unsound[0]
             return
         self._search.observe(probe, measured)
         standing = ", ".join(f"{one.text} {one.outcome}" for one in run.phases[0].objectives)
         logger.info(
             "find-rate: %s at %.4g/s, %d requests: %s", probe.purpose, probe.rate_per_s, probe.requests, standing
         )
+
+    def _served_in_time(self, measured: Figures) -> bool:
+        """Whether the conditions hold from the actual send on: then what waited waited in the load tester."""
+        return overall(judge(self._conditions, replace(measured, response_s=measured.service_s))) == "met"
 
     def finish(self) -> tuple[str, bool]:
         """Write search.json. The result as text, and whether a rate was found. Raises RecordError."""

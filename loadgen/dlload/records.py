@@ -1,8 +1,8 @@
 """What is written down of one request: a Record, out of the exchange and what the answer says. Pure."""
 
+from dlclient.exchange import Exchange
 from dlclient.results import Record, Slot
 
-from dlload.exchange import Exchange
 from dlload.protocols.base import Outcome
 
 _MAX_ERROR = 300

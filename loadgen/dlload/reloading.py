@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import gevent
 import msgspec
+from dlclient.request_writer import RequestWriter
 from gevent.lock import BoundedSemaphore
 
 from dlload.connection import Connection
@@ -22,7 +23,6 @@ from dlload.errors import OptionError, TargetError
 from dlload.options import StreamOptions
 from dlload.protocols.answer import quoted
 from dlload.protocols.template import JsonTemplate
-from dlload.request_writer import RequestWriter
 
 _POLL_S = 0.005
 """Between two questions whether a model is ready, or gone."""

@@ -7,8 +7,9 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
+from dlclient.exchange import SocketConnection
+
 from dlload.errors import TargetError
-from dlload.exchange import SocketConnection
 from dlload.protocols.base import Protocol
 
 UNPINNED_ROUNDS = 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pynvml
+from dlmodels.visible_gpus import visible_gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +49,12 @@ def _nvml() -> Iterator[bool]:
 def gpus(visible: str | None) -> tuple[Gpu, ...]:
     """The GPUs as CUDA will number them.
 
-    `visible` is CUDA_VISIBLE_DEVICES (None: unset, all). Entries may be numbers or UUID prefixes; as in CUDA, the list
-    ends at the first entry that names no GPU.
+    `visible` is CUDA_VISIBLE_DEVICES (None: unset, all).
     """
     with _nvml() as there:
         if not there:
             return ()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        if visible is not None:
-            handles = list(_visible(handles, visible))
-        return tuple(_describe(index, handle) for index, handle in enumerate(handles))
-
-
-def _visible(handles: list[object], visible: str) -> Iterator[object]:
-    uuids = {str(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
-    for entry in visible.split(","):
-        wanted = entry.strip()
-        if wanted.isdigit() and int(wanted) < len(handles):
-            yield handles[int(wanted)]
-        elif wanted.startswith("GPU-") and (found := [h for uuid, h in uuids.items() if uuid.startswith(wanted)]):
-            yield found[0]
-        else:
-            return
+        return tuple(_describe(index, handle) for index, handle in enumerate(visible_gpus(visible, pynvml)))
 
 
 def _describe(index: int, handle: object) -> Gpu:

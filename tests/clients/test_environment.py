@@ -1,5 +1,6 @@
 """dlclient.environment: what it reads from a machine that was made up, and from the one it runs on."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from dlclient import environment as module
-from dlclient.environment import environment
+from dlclient.environment import LOCK_FILE, environment
+
+from tests.clients.fake_nvml import FakeGpu, FakeNvml
 
 
 def put(root: Path, name: str, content: str) -> None:
@@ -70,6 +73,69 @@ def test_the_limits_of_older_containers_are_read(tmp_path: Path) -> None:
     assert (found.container_memory_bytes, found.container_cpus) == (1 << 30, 0.5)
 
 
+def test_what_a_core_may_reach_is_read(tmp_path: Path) -> None:
+    put(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", "2400000\n")
+    put(tmp_path, "sys/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq", "3700000\n")
+    put(tmp_path, "sys/devices/system/cpu/intel_pstate/no_turbo", "1\n")
+    found = environment(tmp_path)
+    assert (found.cpu_limit_hz, found.cpu_turbo) == (3_700_000_000, False)
+
+
+def test_a_limit_of_any_group_around_this_process_counts(tmp_path: Path) -> None:
+    put(tmp_path, "proc/self/cgroup", "0::/outer.slice/inner\n")
+    for name, content in {
+        "memory.max": "8589934592",
+        "outer.slice/memory.max": "4294967296",
+        "outer.slice/inner/memory.max": "max",
+        "outer.slice/inner/memory.swap.max": "0",
+        "outer.slice/cpu.max": "400000 100000",
+        "outer.slice/inner/cpu.max": "50000 100000",
+        "outer.slice/inner/pids.max": "512",
+        "cpuset.cpus.effective": "0-31",
+        "outer.slice/inner/cpuset.cpus.effective": "2-3,8",
+    }.items():
+        put(tmp_path, f"sys/fs/cgroup/{name}", content)
+    found = environment(tmp_path)
+    assert (found.container_memory_bytes, found.container_swap_bytes) == (4 << 30, 0)
+    assert (found.container_cpus, found.container_processes, found.container_cpuset) == (0.5, 512, "2-3,8")
+
+
+def test_each_controller_of_an_older_container_has_its_own_groups(tmp_path: Path) -> None:
+    put(tmp_path, "proc/self/cgroup", "4:memory:/docker/abc\n3:cpuset:/\n2:cpu,cpuacct:/docker/abc\n")
+    put(tmp_path, "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "1073741824")
+    put(tmp_path, "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us", "150000")
+    put(tmp_path, "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us", "100000")
+    put(tmp_path, "sys/fs/cgroup/cpuset/cpuset.cpus", "0-7")
+    found = environment(tmp_path)
+    assert (found.container_memory_bytes, found.container_cpus, found.container_cpuset) == (1 << 30, 1.5, "0-7")
+
+
+def test_clocks_power_and_link_of_a_gpu_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "pynvml", FakeNvml([FakeGpu()]))
+    found = environment()
+    (gpu,) = found.gpus
+    assert found.gpu_driver == "570.1"
+    assert (gpu.name, gpu.memory_bytes) == ("Fake GPU", 16 << 30)
+    assert (gpu.clock_hz, gpu.clock_limit_hz) == (1_410_000_000, 1_980_000_000)
+    assert (gpu.memory_clock_hz, gpu.memory_clock_limit_hz) == (2_619_000_000, 2_619_000_000)
+    assert gpu.power_limit_w == 350.0
+    assert (gpu.pcie_generation, gpu.pcie_generation_limit, gpu.pcie_width, gpu.pcie_width_limit) == (1, 5, 8, 16)
+
+
+def test_what_a_gpu_does_not_tell_is_left_open_and_the_rest_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    mute = frozenset({"nvmlDeviceGetClockInfo", "nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetCurrPcieLinkWidth"})
+    monkeypatch.setattr(module, "pynvml", FakeNvml([FakeGpu(), FakeGpu()], mute=mute))
+    first, second = environment().gpus
+    assert first == second
+    assert (first.clock_hz, first.power_limit_w, first.pcie_width) == (None, None, None)
+    assert (first.clock_limit_hz, first.pcie_generation) == (1_980_000_000, 1)
+
+
+def test_the_lock_file_of_the_checkout_is_named_by_its_digest() -> None:
+    lock = Path(__file__).parents[2] / LOCK_FILE
+    assert environment().lock_sha256 == hashlib.sha256(lock.read_bytes()).hexdigest()
+
+
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     done = subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True)
@@ -80,13 +146,13 @@ def test_the_commit_of_a_checkout_is_found_and_whether_it_was_changed(tmp_path: 
     source = tmp_path / "clients" / "environment.py"
     put(tmp_path, "clients/environment.py", "original")
     git(tmp_path, "init", "--quiet")
-    assert module._commit(source) == (None, None), "nothing is committed yet"
+    assert module._checkout(source) == (None, None, None), "nothing is committed yet"
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "first")
     head = git(tmp_path, "rev-parse", "HEAD")
-    assert module._commit(source) == (head, False)
+    assert module._checkout(source) == (tmp_path, head, False)
     source.write_text("changed")
-    assert module._commit(source) == (head, True)
+    assert module._checkout(source) == (tmp_path, head, True)
 
 
 def test_a_copy_installed_inside_another_checkout_has_no_commit(tmp_path: Path) -> None:
@@ -94,13 +160,13 @@ def test_a_copy_installed_inside_another_checkout_has_no_commit(tmp_path: Path) 
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", "--force", ".")
     git(tmp_path, "commit", "--quiet", "--message", "first")
-    assert module._commit(tmp_path / ".venv/lib/site-packages/dlclient/environment.py") == (None, None)
+    assert module._checkout(tmp_path / ".venv/lib/site-packages/dlclient/environment.py") == (None, None, None)
 
 
 def test_outside_a_checkout_or_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module._commit(tmp_path / "x.py") == (None, None)
+    assert module._checkout(tmp_path / "x.py") == (None, None, None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert module._commit(Path(module.__file__)) == (None, None)
+    assert module._checkout(Path(module.__file__)) == (None, None, None)
 
 
 def test_nothing_heavy_is_imported_for_it() -> None:

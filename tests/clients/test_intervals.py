@@ -4,7 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from dlclient.intervals import Interval, block_length, effective_samples, mean_interval, percentile_interval
+from dlclient.intervals import (
+    Interval,
+    block_length,
+    effective_samples,
+    mean_interval,
+    percentile_interval,
+    proportion_interval,
+)
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
@@ -147,7 +154,33 @@ def test_equal_or_few_samples_are_worth_their_number() -> None:
     assert block_length([]) == 1
 
 
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17, 1998, table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (29, 29, 0.8830, 1.0),
+    ],
+)
+def test_the_interval_of_a_proportion_is_wilsons(successes: int, trials: int, low: float, high: float) -> None:
+    found = proportion_interval(successes, trials)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("truth", [0.02, 0.5, 0.76, 0.99])
+def test_the_interval_of_a_proportion_holds_the_truth_about_as_often_as_it_says(truth: float) -> None:
+    drawn = np.random.default_rng(3).binomial(200, truth, 2000)
+    held = [proportion_interval(int(count), 200) for count in drawn]
+    assert np.mean([one.low <= truth <= one.high for one in held]) >= 0.92
+
+
 def test_what_is_no_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="no more successes"):
+        proportion_interval(3, 2)
+    with pytest.raises(ValueError, match="at least one trial"):
+        proportion_interval(0, 0)
     with pytest.raises(ValueError, match="confidence"):
         mean_interval([1.0] * 20, 95)
     with pytest.raises(ValueError, match="fraction"):

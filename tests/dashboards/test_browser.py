@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from dlclient.results import Clock, Objective
+from dlreport.compare.condition import judge, parse_condition
+from dlreport.compare.report import compare, write_comparison
+from dlreport.merge.report import write_streams
 from dlreport.search import write_search_report
 from dlreport.stream import write_report
 
 from tests.dashboards.conftest import SearchFolder, StreamResult, drawn, late
+from tests.dashboards.made_benches import two_networks
 
 CHECK = """
 <script>
@@ -55,7 +59,26 @@ def search(folder: Path) -> Path:
     return write_search_report(SearchFolder().write(folder))
 
 
-PAGES = {closed_loop: 5, open_loop: 6, search: 1}
+def comparison(folder: Path) -> Path:
+    found = compare(
+        two_networks(1).write(folder / "a"), two_networks(2, slower=1.3, simulated=True).write(folder / "b")
+    )
+    return write_comparison(found, judge(found, [parse_condition("mean>+5%")]), folder / "page")
+
+
+def side_by_side(folder: Path) -> Path:
+    medians = {"a_model_with_a_rather_long_name": 0.01}
+    results = []
+    for workers in (1, 2):
+        made = StreamResult(
+            {"warm": drawn("warm", 40, tuple(medians), medians)}, tuple(medians), {}, simulated=workers == 2
+        )
+        made.info = {"dlserve": {"workers": [{"device_name": "Example CPU 8000"}] * workers}}
+        results.append(made.write(folder / str(workers)))
+    return write_streams(results, folder / "page")
+
+
+PAGES = {closed_loop: 5, open_loop: 6, search: 1, comparison: 2, side_by_side: 1}
 """How each page is made -> how many pictures it has."""
 
 

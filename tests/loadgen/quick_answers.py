@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import gevent
+from dlclient.exchange import Exchange
 from dlclient.results import Record, Slot
 from dlload.connection import Connection
 from dlload.encoded_images import encode_images
-from dlload.exchange import Exchange
 from dlload.protocols.raw import Raw
 from dlload.share import Share
 from gevent.event import Event

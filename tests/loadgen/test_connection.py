@@ -1,4 +1,4 @@
-"""dlload.exchange and dlload.connection: one keep-alive connection on real sockets, and every way in which it can fail."""
+"""dlclient.exchange and dlload.connection: one keep-alive connection on real sockets, and every way in which it can fail."""
 
 import socket
 import threading
@@ -7,8 +7,8 @@ from contextlib import suppress
 from time import perf_counter
 
 import pytest
+from dlclient.exchange import SocketConnection
 from dlload.connection import Connection
-from dlload.exchange import SocketConnection
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

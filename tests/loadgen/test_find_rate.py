@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from dlclient.results import Reason, Run, read_run
 from dlclient.search_result import read_search
 from dlload.find_rate import RateFinder
-from dlload.load_options import LoadOptions
+from dlload.load_options import DEFAULT_SENDERS, LoadOptions
 from dlload.options import StreamOptions
 from dlload.plan import Open
 from dlload.search import SearchBounds
@@ -84,6 +85,18 @@ def test_a_probe_that_cannot_be_trusted_ends_the_search_without_a_number(tmp_pat
     assert read_search(tmp_path).rate_per_s is None
 
 
+def test_a_load_tester_without_free_senders_is_no_slow_server(tmp_path: Path) -> None:
+    search = finder(tmp_path, start=200.0)
+    load = open_load(search.next())
+    run = run_with(Reason("senders-exhausted", "all senders were busy", "lower the rate"))
+    figures = measured(200.0, load.requests or 1)
+    search.observe(run, replace(figures, service_s=np.full(len(figures.response_s), 0.005)))
+    assert search.next() is None
+    text, good = search.finish()
+    assert not good
+    assert "more requests in flight (-u)" in text
+
+
 def run_with(reason: Reason) -> Run:
     return StreamResult({"warm": [record("warm", 0, 0.0, 0.005, "a")]}, ("a",), reasons=(reason,)).run()
 
@@ -118,6 +131,7 @@ def test_the_stream_finds_a_rate_and_leaves_every_probe(
     assert len(result.runs) >= 3
     for name in result.runs:
         run = read_run(tmp_path / "found" / name)
+        assert run.plan.users == DEFAULT_SENDERS, "an open loop needs more in flight than the one user of a closed one"
         assert run.phases[0].clock.warm_up_requests >= 200
         assert run.phases[0].objectives
     assert json.loads((tmp_path / "found" / "search.json").read_text())["schema"] == "dlserve-search/1"

@@ -5,13 +5,13 @@ from typing import Any
 
 import gevent
 import pytest
+from dlclient.request_writer import RequestWriter
 from dlload.connection import Connection
 from dlload.discovery.base import Registration, Style, Target
 from dlload.errors import OptionError, TargetError
 from dlload.options import StreamOptions
 from dlload.protocol_options import ProtocolOptions
 from dlload.reloading import Reloader, Step, cold_method, create_reloading, kserve_steps, torchserve_steps
-from dlload.request_writer import RequestWriter
 
 from tests.loadgen.conftest import FakeServer
 from tests.loadgen.fake_servers import Answer, Asked, FakeKServe, FakeTorchServe

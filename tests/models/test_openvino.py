@@ -108,6 +108,8 @@ def test_settings_are_read_back_from_the_compiled_network(vino: Engine, tmp_path
         "hint": "latency",
         "streams": 1,
         "datatype": "fp32",
+        "pinning": False,
+        "batch": None,
         "layout": "nchw",
         "cache": False,
     }
@@ -133,7 +135,7 @@ def test_the_throughput_hint_splits_batches_and_answers_alike(tmp_path: Path) ->
     [
         ({"streams_": 2}, "has a setting 'streams_', which does not exist. Did you mean 'streams'?"),
         ({"hint": "fast"}, "hint: Invalid enum value 'fast'"),
-        ({"streams": 0, "hint": "throughput"}, "streams: Expected `int` >= 1"),
+        ({"streams": -1, "hint": "throughput"}, "streams: Expected `int` >= 0"),
         ({"streams": 2}, 'streams are for hint = "throughput"; with latency there is one: leave them out'),
         ({"hint": "throughput"}, "is of no use to one thread: leave it out, or start dlserve with more --threads"),
         ({"output": "logits"}, "has no output 'logits': correct `output`; there are 'scores' (?, 5)"),

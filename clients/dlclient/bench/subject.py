@@ -14,6 +14,8 @@ class Told:
     server_s: float | None = None
     transform_s: float | None = None
     error: str = ""
+    took_s: float | None = None
+    """A tighter clock's, where the subject has one: a client's, from sending to the whole answer. None: `infer` itself is timed."""
 
 
 class Subject(Protocol):

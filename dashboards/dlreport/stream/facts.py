@@ -10,6 +10,8 @@ from dlclient.results import Clock, Environment, PlanFacts, Run
 from dlreport.quantity import MISSING, count, gigabytes, megabytes, moment, significant
 
 _WHOLE = "nothing: every request is in the figures"
+DIFFERENT = "see each machine"
+"""Of the machines of a merged result, where they differ."""
 _COLD = {
     "cache": "the request itself, which says what its model should be",
     "reload": "deleting the model and creating it anew before the request",
@@ -31,7 +33,7 @@ def facts(run: Run) -> tuple[Facts, ...]:
         Facts("The run", _run(run)),
         Facts("The plan", _plan(run.plan)),
         Facts("The server", _server(run)),
-        Facts("The load tester's machine", _environment(run.environment)),
+        Facts("The load tester's machine", environment(run.environment)),
     )
 
 
@@ -67,6 +69,41 @@ def software(run: Run) -> str:
     engines = _engines(run)
     name = "dlserve" if _dlserve(run) else "a server with DeepDetect's API"
     return ", ".join(part for part in (f"{name} {head.get('version', '')}".strip(), *engines) if part)
+
+
+def workers(run: Run) -> int | None:
+    """How many worker processes served; None where the server does not tell."""
+    return len(_dicts(_dlserve(run).get("workers"))) or None
+
+
+def device_names(run: Run) -> frozenset[str]:
+    """What the workers run on, each kind once."""
+    return frozenset(
+        str(worker.get("device_name") or worker.get("device") or "") for worker in _dicts(_dlserve(run).get("workers"))
+    )
+
+
+def server_settings(run: Run) -> dict[str, str]:
+    """What the server says of its own settings, by name."""
+    own = _dlserve(run)
+    return {
+        "workers": str(workers(run) or MISSING),
+        "threads per worker": _text(own.get("threads_per_worker")),
+        "largest batch": _text(own.get("max_batch")),
+        "balancing": _text(own.get("balance")),
+        "page cache": _page_cache(run),
+    }
+
+
+def served_settings(run: Run) -> dict[str, dict[str, str]]:
+    """Engine and settings (precision, threads, ...) of each streamed model, as the server read them back."""
+    found = {}
+    for service in _dicts(_head(run).get("services")):
+        name, own = str(service.get("name")), _dict(service.get("dlserve"))
+        if name in run.plan.services:
+            settings = {key: str(value) for key, value in _dict(own.get("settings")).items()}
+            found[name] = {"engine": str(own.get("engine") or service.get("mllib") or ""), **settings}
+    return found
 
 
 def server_json(run: Run) -> str:
@@ -148,7 +185,8 @@ def _page_cache(run: Run) -> str:
     return "dropped before a file is read" if drops_page_cache(run) else "used: files may lie in memory"
 
 
-def _environment(machine: Environment) -> tuple[tuple[str, str], ...]:
+def environment(machine: Environment) -> tuple[tuple[str, str], ...]:
+    """The machine and the software on it."""
     physical = "" if machine.cpu_cores_physical is None else f" on {machine.cpu_cores_physical} physical ones"
     limits = [
         f"{gigabytes(machine.container_memory_bytes)} GB" if machine.container_memory_bytes is not None else "",
@@ -160,9 +198,9 @@ def _environment(machine: Environment) -> tuple[tuple[str, str], ...]:
         ("host", machine.host),
         ("system", f"{machine.system}, kernel {machine.kernel}"),
         ("CPU", machine.cpu_model),
-        ("cores", f"{machine.cpu_cores} logical cores{physical}"),
+        ("cores", f"{machine.cpu_cores} logical cores{physical}" if machine.cpu_cores else DIFFERENT),
         ("CPU governor", machine.cpu_governor),
-        ("memory", f"{gigabytes(machine.memory_bytes)} GB"),
+        ("memory", f"{gigabytes(machine.memory_bytes)} GB" if machine.memory_bytes else DIFFERENT),
         ("container's limits", ", ".join(limit for limit in limits if limit) or "none seen"),
         ("GPU", gpus or "none"),
         ("GPU driver", machine.gpu_driver or "none"),

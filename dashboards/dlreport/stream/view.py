@@ -41,6 +41,8 @@ class PhaseView:
 
     ended_s: float
     """When its last request ended."""
+    records: tuple[Record, ...] = ()
+    """All that the figures are of, in file order."""
 
     @property
     def started_s(self) -> float | None:
@@ -182,6 +184,7 @@ def _phase_view(phase: Phase, records: Sequence[Record]) -> PhaseView:
         failed_due_s=np.array([record.due_s for record in records if not record.ok], dtype=np.float64),
         forward_alone_s=forward_alone_s(records),
         ended_s=max((record.done_s for record in records), default=0.0),
+        records=tuple(records),
     )
 
 

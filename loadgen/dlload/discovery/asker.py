@@ -3,11 +3,11 @@
 from typing import Any, TypeVar
 
 import msgspec
+from dlclient.exchange import SocketConnection
+from dlclient.request_writer import RequestWriter
 
 from dlload.errors import TargetError
-from dlload.exchange import SocketConnection
 from dlload.protocols.answer import quoted
-from dlload.request_writer import RequestWriter
 
 _Shape = TypeVar("_Shape")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from dlclient.client import Client
 from dlclient.environment import environment
+from dlclient.exchange import SocketConnection
 from dlclient.results import Reason, Seeds, Summary
 from dlclient.results import Target as TargetFacts
 from dlclient.statistics import summarize, temperatures
@@ -19,7 +20,6 @@ from dlclient.statistics import summarize, temperatures
 from dlload import pictures, verdict, warmup
 from dlload.encoded_images import encode_images
 from dlload.errors import LoadGenError, RecordError, StreamError, TargetError
-from dlload.exchange import SocketConnection
 from dlload.mlperf.library import load_generator
 from dlload.mlperf.options import MlperfOptions
 from dlload.mlperf.result import RESULT_FILE, SCHEMA, MlperfResult, SampleFacts, write_result

@@ -13,11 +13,11 @@ from threading import Lock, Thread
 from time import monotonic, perf_counter
 from typing import Any, Protocol
 
+from dlclient.exchange import Exchange, SocketConnection
 from dlclient.results import Record, Slot
 
 from dlload.encoded_images import EncodedImages
 from dlload.errors import RecordError
-from dlload.exchange import Exchange, SocketConnection
 from dlload.protocols.base import Outcome
 from dlload.protocols.base import Protocol as ServerProtocol
 from dlload.records import record_of

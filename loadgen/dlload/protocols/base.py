@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlload.request_writer import RequestWriter
+from dlclient.request_writer import RequestWriter
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ process, the context, the kernels and the skeleton, but no byte of the weights i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import ClassVar, Literal
@@ -93,6 +93,14 @@ class Model(ABC):
 
         Raises OutOfMemoryError (the caller may retry with a smaller batch) or ForwardError.
         """
+
+    @property
+    def lanes(self) -> Sequence[Callable[[Batch], NDArray[np.float32]]]:
+        """Ways to run a batch, as `run` does, beside each other: each for one thread at a time. As many as serve throughput best.
+
+        Known while loaded. One: the model runs one batch at a time.
+        """
+        return (self.run,)
 
 
 class NoSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

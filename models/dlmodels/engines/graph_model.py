@@ -6,7 +6,7 @@ probabilities by themselves are left as they are, all others go through softmax 
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from dlmodels.spec import ModelSpec
 
 _SUM_TOLERANCE = 1e-3
 _TRIALS = 2
+
+Outputs = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class GraphModel(Model):
@@ -66,14 +68,18 @@ class GraphModel(Model):
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """Probabilities, float32 (n, classes)."""
-        rows = self._rows(batch)
+        return self._run_by(self._outputs, batch)
+
+    def _run_by(self, outputs: Outputs, batch: Batch) -> NDArray[np.float32]:
+        """The probabilities, where `outputs` does what `_outputs` is described to do."""
+        rows = self._rows(batch, outputs)
         return rows if self._are_probabilities else self._squash(rows)
 
     def try_out(self) -> None:
         """Load once and run noise, since nothing else tells what the files are. Raises LoadError or OutOfMemoryError."""
         self.load()
         try:
-            rows = np.concatenate([self._rows(noise) for noise in self._noise()])
+            rows = np.concatenate([self._rows(noise, self._outputs) for noise in self._noise()])
         except ForwardError as exc:
             raise LoadError(f"{self._name()} does not work as {self.spec.name!r} is described: {exc}") from exc
         finally:
@@ -84,7 +90,7 @@ class GraphModel(Model):
         """Pictures of random bytes, preprocessed as any picture would be; each as often as the graph's batch wants it."""
         return trial_pictures(self.spec, self.most_images or 1)
 
-    def _rows(self, batch: Batch) -> NDArray[np.float32]:
+    def _rows(self, batch: Batch, outputs: Outputs) -> NDArray[np.float32]:
         """What the network gives, as finite float32 (n, classes). Raises ForwardError where it gives anything else."""
         if not isinstance(batch, np.ndarray) or batch.ndim != 4 or batch.dtype != np.float32 or len(batch) == 0:
             raise ForwardError(
@@ -92,7 +98,7 @@ class GraphModel(Model):
             )
         if not self._loaded:
             raise ForwardError(f"{self.spec.name!r} is not loaded: load it before it runs")
-        output = self._outputs(np.ascontiguousarray(batch))
+        output = outputs(np.ascontiguousarray(batch))
         if output.shape[:1] != (len(batch),) or output[:1].size != self.spec.classes:
             raise ForwardError(
                 f"{self.spec.name!r} gives scores of shape {output.shape} for a batch of {len(batch)}, where"

@@ -20,8 +20,13 @@ class OpenVinoSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     hint: Literal["latency", "throughput"] = "latency"
     """latency: all threads work on one batch together. throughput: a batch is split among `streams`."""
-    streams: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
-    """With the throughput hint: parts of a batch that are computed at once; None: one per thread."""
+    streams: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
+    """With the throughput hint: parts of a batch that are computed at once; None: one per thread; 0: as OpenVINO finds best."""
+    batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
+    """Compile for batches of exactly so many images, which spares OpenVINO some work in each; larger ones are then refused. None:
+    for any."""
+    pinning: bool = False
+    """Keep each thread on a core of its own: faster, for a process that has the machine to itself."""
     datatype: Literal["fp32", "bf16", "fp16"] = "fp32"
     """What it computes in. OpenVINO's own default is bf16 wherever the CPU has it; a result says what was used."""
     cache: bool = False

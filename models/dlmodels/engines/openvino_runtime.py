@@ -1,6 +1,7 @@
 """OpenVINO in this process: compiled models, and what they answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -8,9 +9,9 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from dlmodels.engines.base import Place
+from dlmodels.engines.base import Batch, Place
 from dlmodels.engines.graph_input import TensorInfo, image_input, scores_output
-from dlmodels.engines.graph_model import GraphModel
+from dlmodels.engines.graph_model import GraphModel, Outputs
 from dlmodels.engines.host import host_memory
 from dlmodels.engines.onnx_file import read_onnx_file, with_data_files
 from dlmodels.engines.openvino import OpenVinoSettings
@@ -66,13 +67,23 @@ class OpenVinoModel(GraphModel):
         """As the compiled network had them when the model was prepared."""
         return self._settings
 
+    @property
+    def lanes(self) -> Sequence[Callable[[Batch], NDArray[np.float32]]]:
+        """One for each of the requests that OpenVINO calls optimal: a lane infers a batch whole, and lanes share the streams."""
+        if len(self._requests) < 2:
+            return (self.run,)
+        return tuple(
+            partial(self._run_by, partial(self._outputs_of, partial(self._infer, request)))
+            for request in self._requests
+        )
+
     def _check_settings(self) -> None:
         name = f"model {self.spec.name!r}"
         if self._asked.hint == "latency" and self._asked.streams is not None:
             raise SettingError(
                 f'{name}: streams are for hint = "throughput"; with latency there is one: leave them out'
             )
-        if self._asked.hint == "throughput" and self._input.batch is not None:
+        if self._asked.hint == "throughput" and self._input.batch is not None and self._asked.batch is None:
             raise SettingError(
                 f'{name}: hint = "throughput" splits batches, and the graph takes those of {self._input.batch} only:'
                 " leave the hint out, or export the network with a free batch dimension"
@@ -86,28 +97,56 @@ class OpenVinoModel(GraphModel):
         self._check_fits()
         try:
             compiled = self._core.compile_model(self._read(), "CPU", self._configuration())
-            count = int(compiled.get_property("NUM_STREAMS"))
+            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             self._settings = self._read_back(compiled)
             self._requests = [compiled.create_infer_request() for _ in range(count)]
         except RuntimeError as exc:
             raise self._load_failure(exc) from exc
 
     def _read(self) -> openvino.Model:
-        """The network, its weights mapped or read as the place has it."""
+        """The network, its weights mapped or read as the place has it; of the batch that was asked for."""
         try:
-            return self._core.read_model(self._graph, self._bin) if self._bin else self._core.read_model(self._graph)
+            network = self._core.read_model(self._graph, self._bin) if self._bin else self._core.read_model(self._graph)
         except RuntimeError as exc:
             raise self._load_failure(exc) from exc
+        if self._asked.batch is not None:
+            self._fix_batch(network, self._asked.batch)
+        return network
+
+    def _fix_batch(self, network: openvino.Model, batch: int) -> None:
+        shapes = [port.partial_shape for port in network.inputs]
+        free = (
+            len(shapes) == 1
+            and shapes[0].rank.is_static
+            and shapes[0].rank.get_length() > 0
+            and shapes[0][0].is_dynamic
+        )
+        try:
+            if free:
+                shapes[0][0] = openvino.Dimension(batch)
+                network.reshape(shapes[0])
+                return
+        except RuntimeError as exc:
+            raise SettingError(
+                f"model {self.spec.name!r} cannot be compiled for a batch of {batch} ({_sentence(exc)}): leave `batch` out"
+            ) from exc
+        raise SettingError(
+            f"model {self.spec.name!r}: batch = {batch} is for graphs that leave it open, and {self._graph.name} does not: leave it"
+            " out, or export the network with a free batch dimension"
+        )
 
     def _close(self) -> None:
         self._requests = []
 
     def _outputs(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(self._requests) == 1 or len(images) == 1 or self._input.batch is not None:
+            return self._outputs_of(partial(self._infer, self._requests[0]), images)
+        return self._outputs_of(self._infer_in_parts, images)
+
+    def _outputs_of(self, infer: Outputs, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `infer` gives, where its failures become ours."""
         try:
-            if len(self._requests) == 1 or len(images) == 1:
-                answer: NDArray[np.float32] = self._infer(images)
-            else:
-                answer = self._infer_in_parts(images)
+            answer = infer(images)
         except RuntimeError as exc:
             if _is_out_of_memory(exc):
                 raise OutOfMemoryError(
@@ -116,10 +155,16 @@ class OpenVinoModel(GraphModel):
             raise ForwardError(f"{self.spec.name!r} failed on a batch of {len(images)}: {_sentence(exc)}") from exc
         return answer[: len(images)]
 
-    def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        # share_inputs: the pictures are read where they lie, and not after this returns.
-        request = self._requests[0]
-        request.infer([self._input.arrange(images)], share_inputs=True)
+    def _infer(self, request: openvino.InferRequest, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        arranged = self._input.arrange(images)  # read where it lies, and alive until the request is done
+        if len(self._requests) == 1:
+            request.infer([arranged], share_inputs=True)
+        else:
+            # `infer` computes in the calling thread, on whichever core that is; streams have threads that wait for work. The
+            # tensor is set by itself, as `start_async` takes 20 us to look at what it is given.
+            request.set_input_tensor(openvino.Tensor(arranged, shared_memory=True))
+            request.start_async()
+            request.wait()
         return np.array(request.get_output_tensor(self._output_index).data)
 
     def _infer_in_parts(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -141,13 +186,18 @@ class OpenVinoModel(GraphModel):
             "INFERENCE_NUM_THREADS": self._place.threads,
             "INFERENCE_PRECISION_HINT": _PRECISIONS[self._asked.datatype],
             # Pinned, the threads of all workers of a machine would sit on the same first cores.
-            "ENABLE_CPU_PINNING": False,
+            "ENABLE_CPU_PINNING": self._asked.pinning,
         }
-        if self._asked.hint == "throughput":
-            configuration["NUM_STREAMS"] = self._asked.streams or self._place.threads
+        if self._asked.hint == "throughput" and self._streams:
+            configuration["NUM_STREAMS"] = self._streams
         if self._cache is not None:
             configuration["CACHE_DIR"] = str(self._cache_folder(self._cache))
         return configuration
+
+    @property
+    def _streams(self) -> int:
+        """Asked for; 0: OpenVINO chooses."""
+        return self._place.threads if self._asked.streams is None else self._asked.streams
 
     def _cache_folder(self, folder: Path) -> Path:
         try:
@@ -167,12 +217,14 @@ class OpenVinoModel(GraphModel):
             "hint": str(compiled.get_property("PERFORMANCE_HINT")).rpartition(".")[2].lower(),
             "streams": int(compiled.get_property("NUM_STREAMS")),
             "datatype": _DATATYPES.get(precision, precision),
+            "pinning": bool(compiled.get_property("ENABLE_CPU_PINNING")),
         }
         wanted: dict[str, object] = {
             "threads": self._place.threads,
             "hint": self._asked.hint,
-            "streams": (self._asked.streams or self._place.threads) if self._asked.hint == "throughput" else 1,
+            "streams": (self._streams or used["streams"]) if self._asked.hint == "throughput" else 1,
             "datatype": self._asked.datatype,
+            "pinning": self._asked.pinning,
         }
         for key, value in wanted.items():
             if used[key] != value:
@@ -181,6 +233,7 @@ class OpenVinoModel(GraphModel):
                     f" ask for that, or {'start dlserve with fewer --threads' if key == 'threads' else 'leave it out'}"
                 )
         used["layout"] = "nhwc" if self._input.channels_last else "nchw"
+        used["batch"] = self._input.batch
         used["cache"] = self._asked.cache
         return used
 

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -71,6 +71,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """True: inputs are decoded and preprocessed as for a real model, and broken ones are refused."""
     oom_above: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """Batches larger than this run out of memory; None: none does."""
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    """How many batches it can run at a time, for who asks it to; a worker runs one."""
 
     def times(self) -> tuple[Time, ...]:
         """Every time that it names."""
@@ -211,6 +213,11 @@ class SimulatedModel(Model):
             start = classes - self._fingerprint(item) % classes
             row[:] = self._twice[start : start + classes]
         return answer
+
+    @property
+    def lanes(self) -> Sequence[Callable[[Batch], NDArray[np.float32]]]:
+        """As many as the profile says, none in another's way."""
+        return (self.run,) * self.profile.lanes
 
     def _fingerprint(self, item: NDArray[np.float32] | bytes | memoryview) -> int:
         """A number from the seed, the length and some of the bytes: cheap, since its time is nobody's forward time."""

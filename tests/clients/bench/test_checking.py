@@ -151,7 +151,7 @@ def test_the_folder_of_a_model_is_its_own_or_what_was_converted_from_it(tmp_path
 
 @pytest.mark.parametrize(
     ("name", "number", "reproduces"),
-    [("stream-2018", 24, "cortex"), ("deepdetect-report", 104, "dd_performances"), ("gluon-zoo", 216, ""), ("low-batch", 30, ""), ("dli", 80, "dli"), ("quick", 4, "")],
+    [("stream-2018", 24, "cortex"), ("deepdetect-report", 104, "dd_performances"), ("gluon-zoo", 216, ""), ("low-batch", 30, ""), ("dli", 60, "dli"), ("quick", 4, "")],
 )  # fmt: skip
 def test_each_ready_suite_is_right_and_names_what_it_reproduces(name: str, number: int, reproduces: str) -> None:
     suite, source = read_suite(ready_suites()[name])

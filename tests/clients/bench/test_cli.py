@@ -86,7 +86,7 @@ def test_check_tells_points_and_what_will_be_built_or_fail(capsys: pytest.Captur
     assert main(["check", "quick", "--set", "devices=cpu,cuda:99"]) == 0
     told = capsys.readouterr().out
     assert "8 points:" in told
-    assert "squeezenet1_1 torch cpu throughput batch 4 best in flight" in told
+    assert "squeezenet1_1 openvino cpu throughput batch 1 best in flight" in told
     assert "to be built first in models/repository, 5 MB: squeezenet1_1" in told
     assert told.count("will fail as unsupported: ") == 4
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from dlreport.stream.pictures.clocks import draw_clocks
 from dlreport.stream.pictures.distributions import draw_distributions
 from dlreport.stream.pictures.models import draw_models
+from dlreport.stream.pictures.networks import draw_networks
+from dlreport.stream.pictures.published import draw_published
 from dlreport.stream.pictures.stages import draw_stages
 from dlreport.stream.pictures.through import draw_through
 from dlreport.stream.pictures.timeline import draw_timeline
@@ -20,6 +22,8 @@ _PICTURES: tuple[_Draw, ...] = (
     draw_stages,
     draw_timeline,
     draw_through,
+    draw_published,
+    draw_networks,
 )
 
 

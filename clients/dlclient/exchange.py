@@ -2,7 +2,7 @@
 
 A plain socket with TCP_NODELAY and httptools' parser (llhttp) for the answers: a client library would build the headers
 anew within the measured time, the moment of sending would be unknown, and a broken connection might be used again unseen.
-The sockets are the standard library's, for threads, or gevent's (dlload.connection).
+The sockets are the standard library's, for threads, or what else `connect` gives, such as gevent's.
 """
 
 import socket

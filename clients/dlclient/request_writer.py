@@ -13,7 +13,7 @@ class RequestWriter:
     def __init__(self, url: str, api_key: str | None) -> None:
         parts = urlsplit(url)
         self._base_path = parts.path.rstrip("/")
-        lines = [f"Host: {parts.netloc.rpartition('@')[2]}", "User-Agent: dlload"]
+        lines = [f"Host: {parts.netloc.rpartition('@')[2]}", "User-Agent: dlclient"]
         if api_key:
             lines.append(f"Authorization: Bearer {api_key}")
         self._common_headers = "".join(f"{line}\r\n" for line in lines)

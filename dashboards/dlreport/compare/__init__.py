@@ -1,0 +1,1 @@
+"""Two results of one kind, compared point by point, with an interval of each difference."""

@@ -1,0 +1,1 @@
+"""Results of several machines, or of one machine set up in several ways, side by side."""

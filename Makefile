@@ -41,9 +41,10 @@ check: install ## formatting, lint, types
 demo: install ## serve four small models, stream warm and cold at them, and report: results/demo (PORT=8080)
 	@$(BIN)/python -m dlclient.demo --port $(PORT)
 
-bench: install ## what the server and a cold reload cost, as ratios measured in one run (needs wrk); ROUNDS=5
+bench: install ## what the server, a cold reload and dlbench cost, as ratios measured in one run (needs wrk); ROUNDS=5
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/reload.py
+	@$(BIN)/python clients/benchmarks/overhead.py --rounds $(ROUNDS)
 
 fidelity: install ## how close the stream's figures come to the truth here, and what it costs (needs wrk and a quiet machine); ROUNDS=5
 	@$(BIN)/python -m tests.loadgen.fidelity --rounds $(ROUNDS)

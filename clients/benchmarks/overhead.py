@@ -30,6 +30,7 @@ from dlmodels.engines.base import Model
 COMMANDS = Path(sys.executable).parent
 MOST_ADDED_S = 50e-6
 LEAST_RATIO = 0.95
+LATENCY_MODEL = "squeezenet1_1"
 _BATCHES = 4
 
 
@@ -101,12 +102,12 @@ def by_benchmark_app(graph: Path, seconds: float) -> float:
     return float(found[1])
 
 
-def compare_latency_mode(repository: Path, rounds: int) -> bool:
+def compare_latency_mode(repository: Path, model: str, rounds: int) -> bool:
     """Print what latency mode adds; whether it is little enough."""
     good = True
     cases = (
         (Setting(model="nothing", engine="simulated", threads=1), 500),
-        (Setting(model="squeezenet1_1", engine="openvino", threads=1), 5),
+        (Setting(model=model, engine="openvino", threads=1), 5),
     )
     print(f"latency mode beside a bare loop ({rounds} rounds in turns, medians of an iteration)")
     for setting, iterations in cases:
@@ -120,21 +121,24 @@ def compare_latency_mode(repository: Path, rounds: int) -> bool:
     return good
 
 
-def compare_throughput(repository: Path, rounds: int, seconds: float) -> bool:
+def compare_throughput(repository: Path, model: str, rounds: int, seconds: float) -> bool:
     """Print the ratio of dlbench's throughput to benchmark_app's; whether it is high enough."""
+    graph = repository / f"{model}-openvino" / "model.xml"
     setting = Setting(
-        model="squeezenet1_1",
+        model=model,
         engine="openvino",
         question="throughput",
         in_flight=0,
         options={"hint": "throughput", "streams": 0, "batch": 1, "pinning": True},  # as benchmark_app has them
     )
-    print(f"throughput mode on openvino beside benchmark_app ({rounds} rounds of {seconds:g} s each, in turns)")
+    print(
+        f"throughput mode: {model} on openvino beside benchmark_app ({rounds} rounds of {seconds:g} s each, in turns)"
+    )
     ratios = []
     for number in range(rounds):
-        theirs = by_benchmark_app(repository / "squeezenet1_1-openvino" / "model.xml", seconds)
+        theirs = by_benchmark_app(graph, seconds)
         ours, used = by_dlbench(setting, repository, seconds)
-        again = by_benchmark_app(repository / "squeezenet1_1-openvino" / "model.xml", seconds)
+        again = by_benchmark_app(graph, seconds)
         ratios.append(2 * ours / (theirs + again))
         print(
             f"  round {number + 1}: benchmark_app {theirs:.1f} and {again:.1f} images/s, dlbench {ours:.1f} between"
@@ -147,10 +151,10 @@ def compare_throughput(repository: Path, rounds: int, seconds: float) -> bool:
     return good
 
 
-def build(repository: Path) -> None:
-    """The network that both parts need, unless it is there."""
-    if not (repository / "squeezenet1_1-openvino").exists():
-        for command in (["build", "squeezenet1_1"], ["convert", "squeezenet1_1", "--to", "openvino"]):
+def build(model: str, repository: Path) -> None:
+    """The network for OpenVINO, unless it is there."""
+    if not (repository / f"{model}-openvino").exists():
+        for command in (["build", model], ["convert", model, "--to", "openvino"]):
             line = [str(COMMANDS / "dlmodels"), *command, "--repository", str(repository)]
             subprocess.run(line, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  our own command
 
@@ -160,20 +164,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each throughput")
-    parser.add_argument(
-        "--repository", type=Path, help="with squeezenet1_1 and squeezenet1_1-openvino; built if not given"
-    )
+    parser.add_argument("--repository", type=Path, help="of model folders; what is missing is built there")
+    parser.add_argument("--model", default="resnet50", help="of the throughput (default: resnet50)")
     parser.add_argument("--only", choices=("latency", "throughput"))
     options = parser.parse_args()
     holder = nullcontext(str(options.repository)) if options.repository else tempfile.TemporaryDirectory()
     with holder as folder:
         repository = Path(folder)
-        build(repository)
+        for model in {LATENCY_MODEL, options.model}:
+            build(model, repository)
         good = True
         if options.only != "throughput":
-            good = compare_latency_mode(repository, 10 * options.rounds)
+            good = compare_latency_mode(repository, LATENCY_MODEL, 10 * options.rounds)
         if options.only != "latency":
-            good = compare_throughput(repository, options.rounds, options.seconds) and good
+            good = compare_throughput(repository, options.model, options.rounds, options.seconds) and good
     return 0 if good else 1
 
 

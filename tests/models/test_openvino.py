@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,62 @@ def test_the_throughput_hint_splits_batches_and_answers_alike(tmp_path: Path) ->
         assert np.abs(model.run(noise(count)) - net.answer(noise(count))).max() < 1e-5
     model.unload()
     assert started(2).prepare(described(tmp_path, hint="throughput", streams=1)).settings["streams"] == 1
+    assert started(2).prepare(described(tmp_path, hint="throughput", streams=0)).settings["streams"] in (1, 2)
+
+
+@pytest.mark.skipif(CORES < 2, reason="the throughput hint needs two threads, and this machine has one core")
+def test_each_lane_runs_a_batch_whole_beside_the_others(tmp_path: Path) -> None:
+    net = Net()
+    net.write(tmp_path)
+    model = started(2).prepare(described(tmp_path, hint="throughput", pinning=True))
+    assert model.settings["pinning"] is True
+    model.load()
+    lanes = model.lanes
+    assert len(lanes) == 2
+    answers: dict[int, list[Any]] = {0: [], 1: []}
+
+    def work(place: int) -> None:
+        answers[place] = [lanes[place](noise(place + 2)) for _ in range(50)]
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in answers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for place, found in answers.items():
+        assert len(found) == 50
+        assert max(np.abs(rows - net.answer(noise(place + 2))).max() for rows in found) < 1e-5
+    with pytest.raises(ForwardError, match="float32"):
+        lanes[0](noise(1).astype(np.float64))
+    model.unload()
+
+
+def test_with_the_latency_hint_there_is_one_lane(vino: Engine, tmp_path: Path) -> None:
+    Net().write(tmp_path)
+    model = vino.prepare(described(tmp_path))
+    model.load()
+    (lane,) = model.lanes
+    assert np.array_equal(lane(noise(2)), model.run(noise(2)))
+    model.unload()
+
+
+def test_a_batch_that_was_compiled_for_is_kept_to(vino: Engine, tmp_path: Path) -> None:
+    net = Net()
+    write_ir(net, tmp_path)
+    model = vino.prepare(described(tmp_path, batch=3))
+    assert (model.settings["batch"], model.most_images) == (3, 3)
+    model.load()
+    for count in (3, 2):
+        assert np.abs(model.run(noise(count)) - net.answer(noise(count))).max() < 1e-5
+    with pytest.raises(ForwardError, match="the graph takes batches of 3, not of 4"):
+        model.run(noise(4))
+    model.unload()
+
+
+def test_a_graph_that_fixes_its_batch_is_compiled_for_no_other(vino: Engine, tmp_path: Path) -> None:
+    Net(batch=2).write(tmp_path)
+    with pytest.raises(SettingError, match="batch = 4 is for graphs that leave it open, and"):
+        vino.prepare(described(tmp_path, batch=4))
 
 
 @pytest.mark.parametrize(

@@ -286,3 +286,11 @@ def test_its_settings_are_the_whole_profile() -> None:
     settings = engine().prepare(ModelSpec("model", "simulated", parameters={"load_s": QUARTILES})).settings
     assert settings["load_s"] == {"quantiles": tuple(QUARTILES["quantiles"])}
     assert (settings["jitter"], settings["host_load_s"]) == (0.0, None)
+
+
+def test_it_has_as_many_lanes_as_its_profile_says_and_otherwise_one() -> None:
+    single, _ = model()
+    assert len(single.lanes) == 1
+    several, slept = model(lanes=3, forward_s=0.1)
+    assert [len(lane([b"a"])) for lane in several.lanes] == [1, 1, 1]
+    assert slept == [0.1, 0.1, 0.1]

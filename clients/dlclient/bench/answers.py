@@ -1,12 +1,12 @@
 """Whether an answer is complete when an engine returns it: what keeps an asynchronous one from looking fast.
 
 Inside the clock every answer is brought to the host, as a NumPy array, and checked: its shape, that each row is made of
-probabilities, and that the last row is the one that the same images got before the clock. A row that is still on its way
-is something else: zeros, or the answer to the images before it. So there must be several batches, in turn, whose answers differ.
+probabilities, and that the last row is the one that the same images got before the clock (by the few numbers in which it differs
+most from those of the other batches). A row that is still on its way is something else: zeros, or the answer to the images
+before it. So there must be several batches, in turn, whose answers differ.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter, sleep
 
@@ -31,16 +31,24 @@ _LEAST_WAIT_S = 0.1
 _MOST_WAIT_S = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One number of an answer by which it is told from that to another batch."""
+
+    place: int
+    """In the answer, row by row."""
+    expected: float
+    tolerance: float
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """What is inferred at once, and what is known of its answer."""
 
     data: object
     images: int
-    expected: Rows | None = None
-    """The last row, (classes,); None: not known yet."""
-    tolerance: float = math.inf
-    """By how much a probability in it may differ."""
+    probes: tuple[Probe, ...] = ()
+    """In the last row; none: nothing is known yet."""
 
 
 def materialized(answer: object, images: int, classes: int) -> Rows:
@@ -61,19 +69,21 @@ def check(rows: Rows, batch: Batch, *, independent: bool = False) -> None:
         good = bool(rows.min() >= 0 and rows.max() <= 1)  # false for NaN
     else:
         sums = np.add.reduce(rows, axis=1)
-        good = bool(sums.min() > 1 - SUM_TOLERANCE and sums.max() < 1 + SUM_TOLERANCE)  # false for NaN, too
+        least, most = (sums[0], sums[0]) if len(sums) == 1 else (sums.min(), sums.max())
+        good = bool(least > 1 - SUM_TOLERANCE and most < 1 + SUM_TOLERANCE)  # false for NaN, too
     if not good:
         raise PointError(
             "the engine returned something that is no table of probabilities: it had not finished when it returned, or it is"
             " broken. No time was taken from it; make it wait for its result, or use another engine",
             kind="error",
         )
-    if batch.expected is not None and not np.abs(rows[-1] - batch.expected).max() <= batch.tolerance:
-        raise PointError(
-            "the engine answered otherwise than it answered the same images before the clock: it returns before it is done, or"
-            " it mixes answers up. No time was taken from it; make it wait for its result, or use another engine",
-            kind="error",
-        )
+    for probe in batch.probes:
+        if not abs(rows.item(probe.place) - probe.expected) <= probe.tolerance:
+            raise PointError(
+                "the engine answered otherwise than it answered the same images before the clock: it returns before it is done, or"
+                " it mixes answers up. No time was taken from it; make it wait for its result, or use another engine",
+                kind="error",
+            )
 
 
 def learn(batches: Sequence[Batch], infer: Callable[[Batch], Rows]) -> tuple[Reason, ...]:
@@ -93,10 +103,9 @@ def learn(batches: Sequence[Batch], infer: Callable[[Batch], Rows]) -> tuple[Rea
             " done, or it mixes answers up. Make it wait for its result, or use another engine",
             kind="error",
         )
-    difference = _smallest_difference(firsts)
     for batch, first in zip(batches, firsts, strict=True):
-        batch.expected = first
-        batch.tolerance = max(difference / 2, 4 * noise)
+        batch.probes = tuple(_probes(batch, first, firsts, noise))
+    difference = _smallest_difference(firsts)
     if len(batches) < 2 or difference > CLEAR * noise:
         return ()
     return (
@@ -124,6 +133,19 @@ def _settled(infer: Callable[[Batch], Rows], batch: Batch) -> Rows:
         )
     last: Rows = kept[-1].copy()
     return last
+
+
+def _probes(batch: Batch, own: Rows, others: Sequence[Rows], noise: float) -> Iterator[Probe]:
+    """For each other batch the number in which both answers differ most, where that is clear."""
+    start = (batch.images - 1) * len(own)
+    found: dict[int, float] = {}
+    for other in others:
+        differences = np.abs(own - other)
+        place = int(differences.argmax())
+        if differences[place] > CLEAR * noise:
+            found[place] = min(float(differences[place]) / 2, found.get(place, 1.0))
+    for place, tolerance in found.items():
+        yield Probe(start + place, float(own[place]), tolerance)
 
 
 def _smallest_difference(rows: Sequence[Rows]) -> float:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -13,6 +13,7 @@ from dlclient.bench.photographs import Photograph
 from dlclient.bench.subject import Told
 from dlclient.bench_result import FailureKind
 from dlclient.exchange import Exchange
+from dlclient.request_writer import RequestWriter
 
 BEST = 5
 SAME_WITHIN = 0.05
@@ -95,10 +96,8 @@ def predict_call(
         target, kind = "/predict", "application/json"
         parameters = {"input": {}, "mllib": mllib, "output": {"best": BEST}}
         body = msgspec.json.encode({"service": service, "parameters": parameters, "data": data})
-    parts = urlsplit(url)
-    head = [f"POST {parts.path.rstrip('/')}{target} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Type: {kind}"]
-    head += [f"Content-Length: {len(body)}", *([f"Authorization: Bearer {api_key}"] if api_key else [])]
-    return Call("\r\n".join(head).encode() + b"\r\n\r\n" + body, len(photographs), distinct)
+    request = RequestWriter(url, api_key or None).write("POST", target, kind, body)
+    return Call(request, len(photographs), distinct)
 
 
 def _datum(photograph: Photograph, way: Way) -> str:

@@ -5,6 +5,7 @@ what frameworks print, goes to the point's log. Its exit status is 0 once its la
 """
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -42,7 +43,13 @@ def measure(job: Job, tell: Callable[[Event], None]) -> Ended:
         return Ended(importlib.import_module("dlclient.bench.max_batch").measure(job, tell))
     from dlclient.bench import measuring  # noqa: PLC0415  numpy and OpenCV start threads, which affinity must bind
 
-    return measuring.measure(job, tell)
+    return measuring.measure(job, tell, _settle)
+
+
+def _settle() -> None:
+    """As the server's workers do: a framework's hundred thousands of objects stay, and no collection need walk over them again."""
+    gc.collect()
+    gc.freeze()
 
 
 def failure(exc: BaseException, stage: str) -> Failure:

@@ -6,6 +6,7 @@ from statistics import fmean, median, stdev
 import msgspec
 
 from dlclient.bench import compatible
+from dlclient.bench.calls import failure_kind
 from dlclient.bench.job import Budget
 from dlclient.bench.timing import Timed
 from dlclient.bench_result import Point, Sample, Setting
@@ -26,8 +27,9 @@ def measured(bare: Point, timed: Timed, budget: Budget) -> Point:
     """
     good = [sample for sample in timed.samples if not sample.error]
     if not good:
+        last = timed.samples[-1].error
         raise PointError(
-            f"all of {len(timed.samples)} iterations failed, the last one so: {timed.samples[-1].error}", kind="error"
+            f"all of {len(timed.samples)} iterations failed, the last one so: {last}", kind=failure_kind(last)
         )
     setting = bare.setting
     by_client = [sample.latency_s for sample in good]

@@ -1,6 +1,5 @@
 """A model on an engine of dlmodels in this process, as the server's workers run it."""
 
-import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,8 +122,6 @@ class InProcess:
             self._engine = kind(Place(setting.device, threads, map_files=not self._job.drop_page_cache))
             self._engine.start()
             self._start_s = perf_counter() - began
-        gc.collect()
-        gc.freeze()  # as the server's workers: collections need not walk over the framework's objects again
 
     def open(self) -> Load:
         """Prepare and load the model. Raises PointError."""

@@ -8,6 +8,7 @@ import msgspec
 from dlmodels.zoo.catalog import CATALOG
 
 from dlclient.bench import figures, warming
+from dlclient.bench.calls import failure_kind
 from dlclient.bench.inproc import InProcess
 from dlclient.bench.job import Ended, Entered, Event, Job, Progress
 from dlclient.bench.remote import Server
@@ -25,11 +26,11 @@ SLOW_S = 2.0
 Tell = Callable[[Event], None]
 
 
-def measure(job: Job, tell: Tell) -> Ended:
-    """Start, open and measure the subject, then close it. Raises PointError."""
+def measure(job: Job, tell: Tell, started: Callable[[], None] = lambda: None) -> Ended:
+    """Start, open and measure the subject, then close it. `started` is called once its framework is imported. Raises PointError."""
     subject = InProcess(job) if job.setting.target == "inproc" else Server(job)
     try:
-        return _Measurement(job, tell, subject).run()
+        return _Measurement(job, tell, subject).run(started)
     finally:
         subject.close()
 
@@ -42,10 +43,11 @@ class _Measurement:
         self._tell = tell
         self._subject = subject
 
-    def run(self) -> Ended:
+    def run(self, started: Callable[[], None]) -> Ended:
         job, subject = self._job, self._subject
         self._enter("start", self._budget.start_timeout_s)
         subject.start()
+        started()
         self._enter("prepare", self._budget.prepare_timeout_s)
         load = subject.open()
         in_flight = self._in_flight()
@@ -94,7 +96,7 @@ class _Measurement:
         timed = timed_part(self._subject.infer, [batch], 1, Limits(1, 0.0, 0.0))
         sample = timed.samples[0]
         if sample.error:
-            raise PointError(f"the first inference failed: {sample.error}", kind="error")
+            raise PointError(f"the first inference failed: {sample.error}", kind=failure_kind(sample.error))
         return sample.latency_s
 
     def _bare(self, load: Load, in_flight: int) -> Point:
@@ -139,7 +141,9 @@ class _Measurement:
             reloads.append(self._subject.reopen())
             told = timed_part(self._subject.infer, [batch], 1, Limits(1, 0.0, 0.0)).samples[0]
             if told.error:
-                raise PointError(f"the first inference after reload {number + 1} failed: {told.error}", kind="error")
+                raise PointError(
+                    f"the first inference after reload {number + 1} failed: {told.error}", kind=failure_kind(told.error)
+                )
             first_runs.append(told.latency_s)
         assert bare.load is not None
         load = msgspec.structs.replace(bare.load, reload_s=tuple(reloads), first_runs_s=tuple(first_runs))

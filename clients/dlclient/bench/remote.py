@@ -228,7 +228,7 @@ class Server:
         found = []
         for first in range(number):
             chosen = [pictures[(first + place) % len(pictures)] for place in range(batch_size)]
-            found.append(self._call(chosen))
+            found.append(self._call(chosen, cast("Way", self._job.setting.input or "base64")))
         if self._has_run:
             for call in found:
                 call.expected = calls.highest(self._good(call).predictions)
@@ -243,7 +243,8 @@ class Server:
         """Of each image the likeliest classes. A call of `inputs`, or image files (a list of bytes). Raises PointError."""
         if not isinstance(batch, Call):
             assert isinstance(batch, Sequence)
-            batch = self._call([Photograph(str(place), content) for place, content in enumerate(batch)])
+            files = [Photograph(str(place), content) for place, content in enumerate(batch)]
+            batch = self._call(files, "raw" if self._job.setting.input == "raw" and len(files) == 1 else "base64")
         said = self._good(batch)
         ordered = sorted(said.predictions, key=lambda one: int(one.uri)) if _numbered(said) else said.predictions
         return [[(self._class(found.cat), found.prob) for found in one.classes] for one in ordered]
@@ -262,10 +263,8 @@ class Server:
             placed.append(replace(photograph, path=str(path)))
         return placed
 
-    def _call(self, chosen: Sequence[Photograph]) -> Call:
-        setting = self._job.setting
-        way = cast("Way", setting.input or "base64")
-        return calls.predict_call(self._url, setting.model, chosen, way, self._device(), self._job.api_key)
+    def _call(self, chosen: Sequence[Photograph], way: Way) -> Call:
+        return calls.predict_call(self._url, self._job.setting.model, chosen, way, self._device(), self._job.api_key)
 
     def _send(self, call: Call) -> Said:
         try:

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 import msgspec
 
 from dlclient.bench.job import EVENT, Ended, Entered, Failed, Job
+from dlclient.bench.point_process import die_with
 from dlclient.bench_result import Failure, Point
 
 CHILD = (sys.executable, "-m", "dlclient.bench.child")
@@ -51,7 +53,10 @@ def attempt(job: Job, *, data_limit_bytes: int | None = None, command: Sequence[
     try:
         try:
             process = subprocess.Popen(  # noqa: S603  this very program
-                [*command, "--events-fd", str(write_end)], stdin=subprocess.PIPE, pass_fds=(write_end,)
+                [*command, "--events-fd", str(write_end)],
+                stdin=subprocess.PIPE,
+                pass_fds=(write_end,),
+                preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509  no thread of ours runs while the search does
             )
         finally:
             os.close(write_end)

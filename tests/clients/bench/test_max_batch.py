@@ -1,9 +1,11 @@
 """dlclient.bench.max_batch: exact bounds, memory told apart from every other failure, and processes that really run out."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from dlclient.bench.attempt import attempt
 from dlclient.bench.job import Budget, Entered, Event, Job, Progress
@@ -205,3 +207,22 @@ def test_an_attempt_leaves_no_process_and_no_descriptor() -> None:
     assert isinstance(outcome.point, Point)
     assert outcome.kind == ""
     assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+
+
+ATTEMPTS = """
+import subprocess
+import sys
+from dlclient.bench.attempt import attempt
+from dlclient.bench.job import Job
+from dlclient.bench_result import Setting
+attempt(Job(setting=Setting(model="m")), command=(sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(300)"))
+"""
+
+
+def test_a_try_ends_with_whoever_made_it_however_that_was() -> None:
+    with subprocess.Popen([sys.executable, "-c", ATTEMPTS], stdout=subprocess.PIPE, text=True) as searching:
+        assert searching.stdout is not None
+        tried = psutil.Process(int(searching.stdout.readline()))
+        searching.kill()
+        psutil.wait_procs([tried], timeout=60.0)
+    assert not tried.is_running()

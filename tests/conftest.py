@@ -18,7 +18,14 @@ import httpx
 import pytest
 from filelock import FileLock
 
-LONG = ("test_acceptance.py", "test_readme.py", "test_find_rate.py", "test_memory.py", "test_stream_processes.py")
+LONG = (
+    "test_suites.py",
+    "test_acceptance.py",
+    "test_readme.py",
+    "test_find_rate.py",
+    "test_memory.py",
+    "test_stream_processes.py",
+)
 """Begun first, so that no process of pytest-xdist is left with one of them when the others have nothing more to do."""
 DEADLINE_S = 120.0
 """How long anything that must happen may take; far above what it takes, so that a slow machine fails no test."""

@@ -59,9 +59,10 @@ def test_the_other_commands_of_the_readme_work_in_its_order(
         ran.append(line.split()[0].rsplit("/", 1)[-1])
         if ran[-1] == "curl":
             assert json.loads(done.stdout)["status"]["code"] in (200, 201), done.stdout
-    assert set(ran) == {"dlmodels", "locust", "dlreport", "curl"}
-    (results,) = (tmp_path / "results").iterdir()
+    assert set(ran) == {"dlmodels", "locust", "dlreport", "curl", "dd_bench", "dlbench"}
+    (results,) = (tmp_path / "results").glob("stream-*")
     assert (results / "report.html").exists()
+    assert (tmp_path / "results/ladder/report.html").exists()
 
 
 def test_the_commands_of_the_other_pages_work() -> None:

@@ -16,7 +16,7 @@ REDUCED = {
     "deepdetect-report": "models=squeezenet1_1,batch_sizes=1,2",
     "gluon-zoo": "models=squeezenet1_1,batch_sizes=1,2,most_images=2",
     "low-batch": "models=squeezenet1_1,batch_sizes=1,5,every_s=0.05",
-    "dli": "models=squeezenet1_1,batch_sizes=1,threads=1,engines=openvino",
+    "dli": "models=squeezenet1_1,batch_sizes=1,threads=2,engines=openvino",
 }
 """Suite -> what is set beside SHORT. All of them ask about the one network that the tests' repository holds."""
 ASKED = {

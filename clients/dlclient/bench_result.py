@@ -49,7 +49,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     question: Question = "latency"
     batch_size: int = 1
     in_flight: int = 1
-    """Requests (or inferences) at a time; throughput only."""
+    """Requests (or inferences) at a time; throughput only. 0: as many as the engine finds best, in `read_back` then."""
     threads: int | None = None
     """CPU threads of the engine; None: the engine's own choice."""
     affinity: str = ""

@@ -33,6 +33,11 @@ WARM_UP_SHARE = 0.1
 SOUND = frozenset({"unstable-windows", "errors", "senders-exhausted", "dropped"})
 """Reasons for which a probe is still a measurement of what that rate does to the server: it is too much for it."""
 
+PASSING = frozenset({"send-lag", "generator-cpu", "clock-jump"})
+"""Reasons that say something of the load tester's own machine at that moment, and nothing of the rate: such a probe is made again."""
+MOST_REPEATS = 5
+"""Of a whole search. A machine that is late more often can name no rate."""
+
 
 class RateFinder:
     """Decides on the next run; the runs themselves are made elsewhere."""
@@ -48,10 +53,14 @@ class RateFinder:
         self._probe: Probe | None = None
         self._runs: list[tuple[Probe, Path, Run]] = []
         self._failed = ""
+        self._again = False
+        self._repeats = 0
 
     def next(self) -> StreamOptions | None:
         """The options of the run to make now; None when the search is over."""
-        self._probe = None if self._failed else self._search.next_probe()
+        if not self._again:
+            self._probe = None if self._failed else self._search.next_probe()
+        self._again = False
         probe = self._probe
         if probe is None:
             return None
@@ -82,7 +91,13 @@ class RateFinder:
         probe = self._probe
         assert probe is not None
         self._runs.append((probe, self.folder / f"probe-{len(self._runs) + 1:02}", run))
-        unsound = [reason.text for reason in run.reasons if reason.code not in SOUND]
+        serious = [reason for reason in run.reasons if reason.code not in SOUND]
+        if serious and self._repeats < MOST_REPEATS and all(reason.code in PASSING for reason in serious):
+            self._again = True
+            self._repeats += 1
+            logger.warning("find-rate: %.4g/s is tried again: %s", probe.rate_per_s, serious[0].text)
+            return
+        unsound = [reason.text for reason in serious]
         if not measured.requests:
             unsound.append("nothing was sent")
         if any(reason.code == "senders-exhausted" for reason in run.reasons) and self._served_in_time(measured):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from dlclient.bench_result import Setting
+from dlclient.bench_result import Accuracy, Load, MaxBatch, Point, Question, Sample, Setting
 from dlclient.results import Reason, Record
 from dlreport.compare.benches import match
 from dlreport.compare.cli import main
@@ -340,3 +340,39 @@ def test_nothing_in_common_is_said(folders: dict[str, Path], tmp_path: Path) -> 
     found = compare(folders["before"], other)
     assert found.points == ()
     assert Page(write_comparison(found, [], tmp_path / "page")).text.count("no point in common") >= 1
+
+
+def test_largest_batches_accuracy_and_loads_are_compared_too(tmp_path: Path) -> None:
+    def point(question: Question, **answers: Any) -> tuple[Point, list[Sample]]:
+        setting = Setting(model="resnet18", question=question)
+        return Point(id=setting.id, setting=setting, started="", seconds=1.0, **answers), []
+
+    def bench(largest: int, right: int, reload_s: float) -> BenchResult:
+        share = right / 1000
+        wilson = (share - 0.02, share + 0.02)
+        accuracy = Accuracy(
+            images=1000, top1=share, top5=0.9, top1_interval=wilson, top5_interval=(0.88, 0.92), dataset="small"
+        )
+        fits = MaxBatch(largest=largest, smallest_failed=largest + 1, limit_bytes=None, tries=())
+        times = tuple(reload_s * (1 + 0.01 * (index % 5)) for index in range(20))
+        return BenchResult(
+            [
+                point("max-batch", max_batch=fits),
+                point("accuracy", accuracy=accuracy),
+                point("load", load=Load(reload_s=times, first_runs_s=times[:2])),
+            ]
+        )
+
+    found = compare(bench(64, 800, 0.1).write(tmp_path / "a"), bench(48, 700, 0.12).write(tmp_path / "b"))
+    assert "no times in common" in Page(write_comparison(found, [], tmp_path / "page")).text
+    rows = {row["figure"]: row for row in read_rows(tmp_path / "page/tables/others.csv")}
+    assert (rows["largest batch"]["difference"], rows["largest batch"]["outcome"]) == ("-16", "smaller")
+    top1 = rows["top-1"]
+    spread = 0.02 * 2**0.5  # Newcombe: the root of the sum of both squared distances
+    assert [float(top1[end]) for end in ("difference_low", "difference_high")] == pytest.approx(
+        [-0.1 - spread, -0.1 + spread]
+    )
+    assert (top1["outcome"], rows["top-5"]["outcome"]) == ("less right", "no difference")
+    assert float(rows["reload"]["difference"]) == pytest.approx(0.2)
+    assert rows["reload"]["outcome"] == "slower"
+    assert rows["first inference after it"]["outcome"] == ""

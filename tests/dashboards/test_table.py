@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from dlreport.table import Cell, Column, Row, Table, missing, name, to_csv, to_markdown
+from dlreport.table import Cell, Column, Row, Table, missing, name, to_csv, to_markdown, to_text
 
 COLUMNS = (
     Column("model", "model", numeric=False),
@@ -57,3 +57,11 @@ def test_rows_of_one_group_stand_together_and_others_alone() -> None:
 def test_a_row_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(ValueError, match="2 cells under 3 columns"):
         Table("example", "An example", COLUMNS, (Row((name("a"), missing())),))
+
+
+def test_text_for_a_terminal_says_what_stays_the_same_once_and_steers_nothing() -> None:
+    columns = (Column("a", "name", numeric=False), Column("b", "value", "ms"))
+    table = Table(
+        "t", "T", columns, tuple(Row((name("x\x1b[31m\ny"), Cell(one, one, note="[1]"))) for one in ("5", "10"))
+    )
+    assert to_text(table) == "name      value, ms\nx [31m y      5 [1]\n             10 [1]\n"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dlclient.results import Reason, Run, read_run
 from dlclient.search_result import read_search
-from dlload.find_rate import RateFinder
+from dlload.find_rate import MOST_REPEATS, RateFinder
 from dlload.load_options import DEFAULT_SENDERS, LoadOptions
 from dlload.options import StreamOptions
 from dlload.plan import Open
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.conftest import Server
     from tests.loadgen.conftest import Locust
 
+LATE = Reason("send-lag", "requests were sent late", "give it a core")
 SLO = parse_slo("p90<20ms,errors<1%")
 
 
@@ -72,17 +73,41 @@ def test_the_search_ends_at_the_edge_and_confirms_it_in_a_run_of_its_own(tmp_pat
     assert [point.rate_per_s for point in result.curve] == sorted(point.rate_per_s for point in result.curve)
 
 
-def test_a_probe_that_cannot_be_trusted_ends_the_search_without_a_number(tmp_path: Path) -> None:
+def test_a_probe_that_was_late_once_is_made_again_with_other_draws(tmp_path: Path) -> None:
     search = finder(tmp_path)
-    load = open_load(search.next())
-    late = run_with(Reason("send-lag", "requests were sent late", "give it a core"))
-    search.observe(late, measured(50.0, load.requests or 1))
-    assert search.next() is None
+    first = search.next()
+    load = open_load(first)
+    search.observe(run_with(LATE), measured(50.0, load.requests or 1))
+    second = search.next()
+    assert first is not None
+    assert second is not None
+    assert open_load(second).course.pieces == load.course.pieces
+    assert second.load.seeds.schedule != first.load.seeds.schedule
+    search.observe(RUN, measured(50.0, load.requests or 1))
+    assert open_load(search.next()).course.pieces != load.course.pieces
+
+
+def test_probes_that_cannot_be_trusted_end_the_search_without_a_number(tmp_path: Path) -> None:
+    search = finder(tmp_path)
+    runs = 0
+    while (options := search.next()) is not None:
+        search.observe(run_with(LATE), measured(50.0, open_load(options).requests or 1))
+        runs += 1
+    assert runs == MOST_REPEATS + 1
     text, good = search.finish()
     assert not good
     assert "INVALID: no rate" in text
     assert "requests were sent late" in text
     assert read_search(tmp_path).rate_per_s is None
+
+
+def test_a_server_that_restarted_ends_the_search_at_once(tmp_path: Path) -> None:
+    search = finder(tmp_path)
+    load = open_load(search.next())
+    restarted = run_with(Reason("server-restarted", "the server restarted", "see its log"))
+    search.observe(restarted, measured(50.0, load.requests or 1))
+    assert search.next() is None
+    assert "the server restarted" in search.finish()[0]
 
 
 def test_a_load_tester_without_free_senders_is_no_slow_server(tmp_path: Path) -> None:

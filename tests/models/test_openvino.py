@@ -12,6 +12,7 @@ import onnx
 import openvino
 import psutil
 import pytest
+from dlmodels.engines import openvino_runtime
 from dlmodels.engines.base import Engine, Place
 from dlmodels.engines.openvino import OpenVinoEngine
 from dlmodels.engines.openvino_runtime import OpenVinoModel
@@ -383,6 +384,13 @@ def test_a_forward_that_fails_is_told_and_the_next_one_works(vino: Engine, tmp_p
     with pytest.raises(ForwardError, match="failed on a batch of 1"):
         prepared.run(np.zeros((1, 4, 16, 16), np.float32))
     assert np.abs(prepared.run(noise(2)) - net.answer(noise(2))).max() < 1e-5
+
+
+def test_what_openvino_says_when_memory_is_refused_is_understood() -> None:
+    """As SqueezeNet in a process of limited RLIMIT_DATA raised it: OpenVINO has no type of its own for it."""
+    said = "Exception from src/inference/src/cpp/infer_request.cpp:245:\nFailed to allocate 49561600 bytes of memory"
+    assert openvino_runtime._is_out_of_memory(RuntimeError(said))
+    assert not openvino_runtime._is_out_of_memory(RuntimeError("Input shape is not compatible with the model"))
 
 
 def test_nothing_of_the_weights_stays_when_unloaded(vino: Engine, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 import msgspec
 
 from dlclient.bench.job import EVENT, Ended, Entered, Failed, Job
+from dlclient.bench.point_process import die_with
 from dlclient.bench_result import Failure, Point
 
 CHILD = (sys.executable, "-m", "dlclient.bench.child")
@@ -51,7 +53,10 @@ def attempt(job: Job, *, data_limit_bytes: int | None = None, command: Sequence[
     try:
         try:
             process = subprocess.Popen(  # noqa: S603  this very program
-                [*command, "--events-fd", str(write_end)], stdin=subprocess.PIPE, pass_fds=(write_end,)
+                [*command, "--events-fd", str(write_end)],
+                stdin=subprocess.PIPE,
+                pass_fds=(write_end,),
+                preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509  no thread of ours runs while the search does
             )
         finally:
             os.close(write_end)
@@ -142,11 +147,16 @@ def _unsaid(exit_code: int, told: _Told, kernel_kills: bool) -> Failure:
             stage=told.stage,
             text="the kernel ended the process since memory had run out: ask for less, or give it a memory limit",
         )
-    how = f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
+    if exit_code >= 0:
+        return Failure(
+            kind="error",
+            stage=told.stage,
+            text=f"the process ended with exit code {exit_code} in {told.stage} and told nothing: see what it printed",
+        )
     return Failure(
         kind="crash",
         stage=told.stage,
-        text=f"the process ended with {how} in {told.stage} and told nothing: see what it printed",
+        text=f"the process was ended by {signal.Signals(-exit_code).name} in {told.stage}: see what it printed",
     )
 
 

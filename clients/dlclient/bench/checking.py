@@ -142,6 +142,8 @@ def _check_server(matrix: Matrix, where: Where, source: Source) -> None:
     for key in _SERVER_OWN:
         if any(listed(getattr(matrix, key))):
             source.report(_at(where, key), "a server has its own: leave it out, or set it where the server is started")
+    if 0 in listed(matrix.in_flight):
+        source.report(_at(where, "in_flight"), "how many are best for a server is not known: give a number above 0")
     for name in matrix.options if not listed(matrix.engines) else ():
         source.report(_at(where, f"options.{name}"), "it is an engine's setting: say of which in engines")
 

@@ -53,7 +53,13 @@ TOPICS = (
     Topic("engines", "--engines", "engines: torch, onnxruntime, openvino, ...; own: each model's", "own"),
     Topic("devices", "--devices", "devices: cpu, cuda:0, ...; available: the CPU and the first GPU", "available"),
     Topic("batch_sizes", "--batch-sizes", "batch sizes", "1,8", _BATCHED),
-    Topic("in_flight", "--in-flight", "inferences at a time", "2", frozenset({"throughput"})),
+    Topic(
+        "in_flight",
+        "--in-flight",
+        "inferences at a time; 0: as many as the engine finds best",
+        "0",
+        frozenset({"throughput"}),
+    ),
     Topic("dataset", "--dataset", "folder of labelled images", "", frozenset({"accuracy"})),
     Topic("repository", "--repository", "folder of model folders", "models/repository"),
 )

@@ -25,7 +25,8 @@ _ORDER = (
     "batch_sizes",
 )
 """Outermost first: what is compared most stands together, and a network's points follow each other."""
-_AT_SERVER: Mapping[str, tuple[Scalar, ...]] = MappingProxyType({"engines": ("",), "devices": ("",)})
+_AT_SERVER: Mapping[str, tuple[Scalar, ...]] = MappingProxyType({"engines": ("",), "devices": ("",), "in_flight": (4,)})
+"""What a matrix for a server has by default: how many in flight are best is not known there."""
 _FIELDS = MappingProxyType(
     {
         "models": "model", "engines": "engine", "devices": "device", "questions": "question", "batch_sizes": "batch_size",

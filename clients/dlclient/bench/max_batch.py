@@ -59,6 +59,14 @@ def search(attempted: Callable[[int], str], most: int) -> Search:
     return Search(largest, failed if failed <= most else None, tuple(tries), "")
 
 
+def _confirmed(found: Search, attempted: Callable[[int], str]) -> Search:
+    """With one more try of the smallest batch that memory refused: near the bound an allocator may need more or less by chance."""
+    failed = found.smallest_failed
+    if failed is None or dict(found.tries)[failed] != "out-of-memory":
+        return found
+    return replace(found, tries=(*found.tries, (failed, attempted(failed))))
+
+
 def measure(job: Job, tell: Callable[[Event], None], *, command: Sequence[str] = CHILD) -> Point:
     """The largest batch of the job's setting that fits, with every try in it.
 
@@ -77,10 +85,11 @@ def measure(job: Job, tell: Callable[[Event], None], *, command: Sequence[str] =
         limit_bytes = job.memory_limit_bytes or host_memory().free_bytes
     trial = _Trial(job, limit_bytes, tell, command)
     found = search(trial.run, job.most_images)
+    fitted = trial.fitted
     if not found.largest and found.ended_by:
         assert trial.last.failure is not None
         raise PointError(f"a batch of 1 already failed: {trial.last.failure.text}", kind=trial.last.failure.kind)
-    return _point(job, found, limit_bytes, trial.fitted)
+    return _point(job, _confirmed(found, trial.run), limit_bytes, fitted)
 
 
 class _Trial:
@@ -116,7 +125,7 @@ class _Trial:
 
     def _attempt(self, job: Job, limit_bytes: int | None) -> Outcome:
         outcome = attempt(job, data_limit_bytes=limit_bytes, command=self._command)
-        limit = "the device's memory" if self._job.setting.device.startswith("cuda") else f"{limit_bytes} bytes"
+        limit = f"{limit_bytes} bytes" if limit_bytes is not None else "all the memory that there is"
         text = (
             f"{outcome.failure.kind} in {outcome.failure.stage}: {outcome.failure.text}" if outcome.failure else "fits"
         )
@@ -190,8 +199,16 @@ def _reasons(found: Search) -> tuple[Reason, ...]:
 
 
 def _warnings(found: Search) -> tuple[Reason, ...]:
-    kinds = dict(found.tries)
-    if kinds.get(found.smallest_failed or 0) == "unsupported":
+    kinds = [kind for size, kind in found.tries if size == found.smallest_failed]
+    if "out-of-memory" in kinds and "" in kinds:
+        return (
+            Reason(
+                "uncertain-bound",
+                f"a batch of {found.smallest_failed} found no memory once and fitted once: the bound is uncertain by a few images",
+                "take the smaller figure, or ask for a few repetitions",
+            ),
+        )
+    if "unsupported" in kinds:
         return (
             Reason(
                 "bounded-by-the-network",

@@ -9,7 +9,7 @@ def describe(setting: Setting) -> str:
     if setting.question not in ("max-batch", "load"):
         words.append(f"batch {setting.batch_size}")
     if setting.question == "throughput":
-        words.append(f"{setting.in_flight} in flight")
+        words.append(f"{setting.in_flight or 'best'} in flight")
     if setting.threads is not None:
         words.append(f"{setting.threads} threads" if setting.threads > 1 else "1 thread")
     if setting.affinity:

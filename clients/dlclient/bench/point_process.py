@@ -104,6 +104,7 @@ class _PointProcess:
         try:
             told = [reader]
             while True:
+                self._memory.look()
                 left = max(self._deadline - time.monotonic(), 0.0)
                 ready = wait([*told, ended], min(left, _LOOK_S))
                 if reader in ready and self._read(reader) == b"":
@@ -118,7 +119,6 @@ class _PointProcess:
                     return self._died(ended)
                 if time.monotonic() >= self._deadline:
                     return self._hung(process, ended)
-                self._memory.look()
         finally:
             os.close(ended)
 

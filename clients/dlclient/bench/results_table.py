@@ -45,7 +45,7 @@ def results_table(points: Sequence[Point]) -> str:
     told = [textwrap.fill(f"[{number}] {text}", _WIDTH, subsequent_indent="    ") for text, number in notes.items()]
     if any(point.latency_s is not None for point in points):
         told.append(textwrap.fill(_NOTE, _WIDTH))
-    return "\n".join((_aligned(heads, rows, left=len(names) + len(options)), "", *told, ""))
+    return "\n".join((_aligned(heads, rows, left=len(names) + len(options)), *(("", *told) if told else ()), ""))
 
 
 def figures(point: Point) -> tuple[str, str, str, str]:
@@ -54,7 +54,7 @@ def figures(point: Point) -> tuple[str, str, str, str]:
     if point.failure is not None or latency is None:
         return ("", "", "", "" if point.images_per_s is None else _digits(point.images_per_s))
     per_image = None if latency.mean is None else latency.mean / point.setting.batch_size
-    if point.setting.in_flight > 1 and point.images_per_s:
+    if point.setting.question == "throughput" and point.images_per_s:
         per_image = 1 / point.images_per_s
     return (
         _milliseconds(per_image),
@@ -67,6 +67,12 @@ def figures(point: Point) -> tuple[str, str, str, str]:
 def remark(point: Point) -> str:
     """What else there is to say of a point: why it has no figures, what other questions found, that it is not to be trusted."""
     return "; ".join(f"{text}: {more}" if more else text for text, more in _remarks(point))
+
+
+def brief(point: Point) -> str:
+    """The same for a line of progress: at length only why there are no figures, as the table tells the rest."""
+    told = _remarks(point)
+    return "; ".join(dict.fromkeys(f"{text}: {more}" if point.failure is not None else text for text, more in told))
 
 
 def _hints(point: Point, notes: dict[str, int]) -> Iterator[str]:
@@ -108,8 +114,17 @@ def _told(point: Point, name: str) -> str:
     setting = point.setting
     if name == "batch_size" and setting.question in ("max-batch", "load"):
         return ""
+    if name == "in_flight":
+        return _in_flight(point)
     value = getattr(setting, name)
     return "" if value is None else str(value)
+
+
+def _in_flight(point: Point) -> str:
+    """Of throughput; where the engine chose, what it chose."""
+    if point.setting.question != "throughput":
+        return ""
+    return str(point.setting.in_flight or point.read_back.get("in_flight", "best"))
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -19,7 +19,7 @@ from dlclient.bench.naming import describe
 from dlclient.bench.point_process import CHILD, run_point
 from dlclient.bench.progress import BenchProgress
 from dlclient.bench.reading import read_suite
-from dlclient.bench.results_table import figures, remark
+from dlclient.bench.results_table import brief, figures
 from dlclient.bench.suite import INPROC, Suite, to_table
 from dlclient.bench.supply import Failures, supply
 from dlclient.bench_folder import BenchFolder, now
@@ -194,6 +194,6 @@ def _line(point: Point) -> str:
     parts = [
         f"{per_image} ms/image" if per_image else "",
         f"{per_second} images/s" if per_second else "",
-        remark(point),
+        brief(point),
     ]
     return f"{', '.join(part for part in parts if part)} ({point.seconds:.1f} s)"

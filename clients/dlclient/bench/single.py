@@ -28,7 +28,12 @@ _DEVICE = Option(
 )
 _BATCHES = Option("--batch-sizes", "batch_sizes", "N,...", "images per inference (default: 1)")
 _THREADS = Option("--threads", "threads", "N,...", "CPU threads of the engine (default: its own choice)")
-_IN_FLIGHT = Option("--in-flight", "in_flight", "N,...", "inferences at a time (default: 2)")
+_IN_FLIGHT = Option(
+    "--in-flight",
+    "in_flight",
+    "N,...",
+    "inferences at a time (default: as many as the engine finds best; 4 at a server)",
+)
 _PRECISION = Option(
     "--precision", "precision", "NAME,...", "what is computed in: fp32, bf16, ... (default: the engine's own)"
 )

@@ -25,7 +25,7 @@ PATTERNS: dict[str, str] = {
 """Of texts. Checked by reading.py: a Meta with `pattern` may crash msgspec when the interpreter ends (its issue 717)."""
 _Name = Annotated[str, Meta(min_length=1)]
 _Count = Annotated[int, Meta(ge=1)]
-_Threads = Annotated[int, Meta(ge=0)]
+_WholeNumber = Annotated[int, Meta(ge=0)]
 _Question = Annotated[str, Meta(extra_json_schema={"enum": list(QUESTIONS)})]
 _Device = Annotated[str, Meta(extra_json_schema={"pattern": PATTERNS["devices"]})]
 _Affinity = Annotated[str, Meta(extra_json_schema={"pattern": PATTERNS["affinity"]})]
@@ -72,14 +72,16 @@ class Axes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ) = UNSET
     in_flight: (
         Annotated[
-            _Count | tuple[_Count, ...],
-            Meta(description="inferences at a time, 1 or more (default: 2), for the question throughput"),
+            _WholeNumber | tuple[_WholeNumber, ...],
+            Meta(
+                description="inferences at a time, for the question throughput; 0 (the default): as many as the engine finds best"
+            ),
         ]
         | UnsetType
     ) = UNSET
     threads: (
         Annotated[
-            _Threads | tuple[_Threads, ...],
+            _WholeNumber | tuple[_WholeNumber, ...],
             Meta(description="CPU threads of the engine; 0 (the default): its own choice"),
         ]
         | UnsetType
@@ -180,7 +182,7 @@ DEFAULTS: dict[str, tuple[Scalar, ...]] = {
     "devices": ("cpu",),
     "questions": ("latency",),
     "batch_sizes": (1,),
-    "in_flight": (2,),
+    "in_flight": (0,),
     "threads": (0,),
     "precision": ("",),
     "affinity": ("",),

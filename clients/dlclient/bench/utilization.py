@@ -34,6 +34,11 @@ from dlclient.results import Reason
 COST_LIMIT = 0.01
 """Of one core: a sampler that costs more is warned of."""
 
+OTHERS_LIMIT = 0.10
+"""Of the machine's processor time: where other programs take more, the figures are warned of."""
+
+_CLOCK_TICKS_S = 0.5
+"""Of processor time: the system counts in steps of 10 ms, so of less than this no small part can be told."""
 _PROFILED_RUNS = 10
 _LOOPBACK = ("127.", "localhost", "::1")
 
@@ -98,7 +103,10 @@ def sampled(
         result = timed()
     sm_activity = gpu.sm_activity() if gpu is not None else None
     found = summarize(sampler.readings, job, sm_activity, rapl.source)
-    return result, Observed(found, _warnings(found, sampler, gpu, rapl))
+    warnings = _warnings(found, sampler, gpu, rapl)
+    if job.setting.target == "inproc":
+        warnings += _disturbed(sampler.readings)
+    return result, Observed(found, warnings)
 
 
 def summarize(readings: Sequence[Reading], job: Job, sm_activity: float | None, rapl_source: str) -> Utilization:
@@ -186,6 +194,23 @@ def _warnings(found: Utilization, sampler: Sampler, gpu: GpuProbe | None, rapl: 
             )
         )
     return tuple(warnings)
+
+
+def _disturbed(readings: Sequence[Reading]) -> tuple[Reason, ...]:
+    """A warning where others than the point's processes had much of the machine, or the hypervisor had it."""
+    first, last = readings[0], readings[-1]
+    others_s = (last.cpu_busy_s - first.cpu_busy_s) - (last.process_cpu_s - first.process_cpu_s)
+    all_s, seconds = last.cpu_all_s - first.cpu_all_s, last.at_s - first.at_s
+    if all_s <= _CLOCK_TICKS_S or others_s / all_s <= OTHERS_LIMIT:
+        return ()
+    return (
+        Reason(
+            "busy-machine",
+            f"other programs (or other machines of this host) took {others_s / seconds:.2f} cores, {others_s / all_s:.0%} of"
+            " this machine, while the point was timed",
+            "leave the machine alone, and measure again",
+        ),
+    )
 
 
 def _profiled(job: Job, subject: Subject) -> tuple[Profiled | None, tuple[Reason, ...]]:

@@ -21,6 +21,7 @@ from dlclient.results import Reason
 from dlreport.compare.comparison import Compared, Comparison, Lone, Side
 from dlreport.compare.difference import Timed, changes
 from dlreport.compare.discrepancies import difference, environment_discrepancies, one_of_two
+from dlreport.compare.others import others_table
 from dlreport.compare.settings import detail, varying
 from dlreport.errors import NotAResultError
 
@@ -39,6 +40,7 @@ def compare_benches(a: Path, b: Path) -> Comparison:
         b=_side("B", b, bench_b, points_b),
         points=tuple(_compared(a, b, pair, told) for pair in timed_pairs),
         lone=tuple(_lone(points_a, points_b, pairs)),
+        others=others_table(pairs),
         warnings=tuple(_warnings((bench_a, bench_b), (points_a, points_b), pairs, (a, b))),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dlclient.results import Reason
 
 from dlreport.compare.difference import Change
+from dlreport.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Comparison:
     points: tuple[Compared, ...]
     lone: tuple[Lone, ...]
     warnings: tuple[Reason, ...]
+    others: Table | None = None
+    """What a bench's points answer besides times."""
 
     @property
     def stamps(self) -> tuple[str, ...]:

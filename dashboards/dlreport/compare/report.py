@@ -33,6 +33,8 @@ def compare(a: Path, b: Path) -> Comparison:
 def answer(comparison: Comparison) -> str:
     """What was found, in a sentence."""
     if not comparison.points:
+        if comparison.others is not None:
+            return "The two results have no times in common, but other answers."
         return "The two results have no point in common: there is nothing to compare."
     slower, faster, same, untold = (
         comparison.count(outcome) for outcome in ("slower", "faster", "no difference", "cannot tell")
@@ -57,6 +59,8 @@ def as_text(comparison: Comparison, judged: Sequence[Judged]) -> str:
     parts += [f"\n{answer(comparison)} [..]: 95 % interval of the change.\n"]
     if comparison.points:
         parts += ["\n", to_text(differences(comparison))]
+    if comparison.others is not None:
+        parts += ["\nOther answers:\n", to_text(comparison.others)]
     lone = lone_points(comparison)
     if lone is not None:
         parts += ["\nOnly in one of them:\n", to_text(lone)]
@@ -77,7 +81,11 @@ def verdict_lines(judged: Judged) -> list[str]:
 
 def write_comparison(comparison: Comparison, judged: Sequence[Judged], target: Path) -> Path:
     """report.html, pictures and tables into a folder; the answer is the page's path. Raises OutputError or InstallationError."""
-    made = {"differences": differences(comparison), "only_in_one": lone_points(comparison)}
+    made = {
+        "differences": differences(comparison),
+        "others": comparison.others,
+        "only_in_one": lone_points(comparison),
+    }
     foot = f"dlserve comparison · A: {comparison.a.folder}, {moment(comparison.a.started)} · B: {comparison.b.folder}, {moment(comparison.b.started)}"
     with report_folder(target) as folder:
         write_tables(folder, made.values())

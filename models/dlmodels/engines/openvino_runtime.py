@@ -21,7 +21,13 @@ from dlmodels.spec import CACHE_FOLDER, ModelSpec
 _PRECISIONS = MappingProxyType({"fp32": "f32", "bf16": "bf16", "fp16": "f16"})
 _DATATYPES = MappingProxyType({name: datatype for datatype, name in _PRECISIONS.items()})
 _DTYPES = MappingProxyType({"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", "i64": "int64"})
-_NO_MEMORY = ("bad_alloc", "out of memory", "cannot allocate", "could not allocate")  # no exception type of its own
+_NO_MEMORY = (
+    "bad_alloc",
+    "out of memory",
+    "cannot allocate",
+    "could not allocate",
+    "failed to allocate",
+)  # no exception type of its own
 
 
 class OpenVinoRuntime:

@@ -87,11 +87,12 @@ def test_of_a_server_only_what_it_can_be_told_is_asked() -> None:
         "threads": [0, 2],
         "affinity": "0",
         "inputs": "tensor",
+        "in_flight": 0,
         "options": {"hint": "latency"},
     }
     found = problems({"target": "http://127.0.0.1:8080", "matrix": [matrix]})
     assert [problem.split(": ")[1] for problem in found] == [
-        "matrix 1, inputs", "matrix 1, threads", "matrix 1, affinity", "matrix 1, options.hint",
+        "matrix 1, inputs", "matrix 1, threads", "matrix 1, affinity", "matrix 1, in_flight", "matrix 1, options.hint",
     ]  # fmt: skip
     assert problems({"target": "http://127.0.0.1:8080", "matrix": [{"models": "whatever", "devices": "cuda:1"}]}) == []
 
@@ -150,7 +151,7 @@ def test_the_folder_of_a_model_is_its_own_or_what_was_converted_from_it(tmp_path
 
 @pytest.mark.parametrize(
     ("name", "number", "reproduces"),
-    [("stream-2018", 24, "cortex"), ("deepdetect-report", 104, "dd_performances"), ("gluon-zoo", 216, ""), ("low-batch", 30, ""), ("dli", 104, "dli"), ("quick", 5, "")],
+    [("stream-2018", 24, "cortex"), ("deepdetect-report", 104, "dd_performances"), ("gluon-zoo", 216, ""), ("low-batch", 30, ""), ("dli", 60, "dli"), ("quick", 4, "")],
 )  # fmt: skip
 def test_each_ready_suite_is_right_and_names_what_it_reproduces(name: str, number: int, reproduces: str) -> None:
     suite, source = read_suite(ready_suites()[name])

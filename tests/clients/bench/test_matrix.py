@@ -59,7 +59,7 @@ def told(settings: list[Setting], *fields: str) -> list[tuple[object, ...]]:
             ("question", "batch_size", "in_flight"),
             [("latency", 1, 1), ("latency", 4, 1), ("max-batch", 1, 1), ("load", 1, 1)],
         ),
-        ({"models": "a", "questions": "throughput"}, ("in_flight",), [(2,)]),
+        ({"models": "a", "questions": ["throughput", "latency"]}, ("in_flight",), [(0,), (1,)]),
         (
             {"models": "a", "options": {"hint": ["latency", "throughput"], "cache": True}},
             ("options",),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dlclient.bench.naming import describe
-from dlclient.bench.results_table import figures, remark, results_table
+from dlclient.bench.results_table import brief, figures, remark, results_table
 from dlclient.bench_result import Failure, Load, MaxBatch, Point, Setting, Utilization
 from dlclient.results import Latency, Reason
 
@@ -53,6 +53,13 @@ def test_what_is_not_a_time_is_a_remark(one: Point, expected: str) -> None:
     assert remark(one) == expected
 
 
+def test_a_line_of_progress_is_long_only_about_a_failure() -> None:
+    failed = point(failure=Failure(kind="crash", stage="load", text="it crashed: look"))
+    assert brief(failed) == remark(failed) == "CRASH in load: it crashed: look"
+    doubtful = point(simulated=True, warnings=(Reason("x", "it drifts", "cool it"), Reason("y", "it jumps", "hold it")))
+    assert brief(doubtful) == "SIMULATED; warning"
+
+
 def test_only_what_tells_points_apart_has_a_column_and_a_reason_is_told_once() -> None:
     failed = Failure(kind="unsupported", stage="start", text="there is no GPU: choose another")
     points = [
@@ -80,11 +87,20 @@ def test_only_what_tells_points_apart_has_a_column_and_a_reason_is_told_once() -
     assert "ms/image:" not in results_table(points[1:])
 
 
+def test_how_many_in_flight_an_engine_chose_is_told() -> None:
+    chosen = Setting(model="a", question="throughput", in_flight=0)
+    points = [measured(chosen, 0.1, None, 40.0, read_back={"in_flight": 6}), point(Setting(model="a"))]
+    _, _, first, second, *_ = results_table(points).splitlines()
+    assert first.split()[:5] == ["a", "throughput", "1", "6", "25.00"]
+    assert second.split() == ["a", "latency", "1"]
+
+
 def test_a_point_is_described_by_what_sets_it_apart() -> None:
     assert describe(Setting(model="a", question="max-batch", batch_size=1)) == "a cpu max-batch"
     setting = Setting(
         model="a", engine="openvino", precision="bf16", question="throughput", batch_size=2, in_flight=4, threads=1,
         affinity="0-1", input="image", options={"hint": "throughput"},
     )  # fmt: skip
+    assert describe(Setting(model="a", question="throughput", in_flight=0)) == "a cpu throughput batch 1 best in flight"
     expected = "a openvino cpu bf16 throughput batch 2 4 in flight 1 thread on CPUs 0-1 image hint=throughput"
     assert describe(setting) == expected

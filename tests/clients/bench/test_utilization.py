@@ -29,11 +29,17 @@ def point(found: Job) -> Point:
     return Point(id=found.setting.id, setting=found.setting, started="", seconds=0.0)
 
 
-def reading(at_s: float, gpu: GpuReading | None = None, rapl_j: float | None = None, resident: int = 10) -> Reading:
-    """Half of four cores are busy, one of them for this process."""
+def reading(
+    at_s: float,
+    gpu: GpuReading | None = None,
+    rapl_j: float | None = None,
+    resident: int = 10,
+    others: float = 0.0,
+) -> Reading:
+    """A quarter of four cores is busy for this process, and `others` cores for others."""
     return Reading(
         at_s=at_s,
-        cpu_busy_s=2 * at_s,
+        cpu_busy_s=(1 + others) * at_s,
         cpu_all_s=4 * at_s,
         process_cpu_s=at_s,
         resident_bytes=resident,
@@ -106,10 +112,10 @@ def test_on_a_cpu_cores_memory_and_the_processors_energy_are_told() -> None:
         "RAPL package-0",
     )
     assert (found.samples, found.every_s) == (3, 3600.0)
-    assert (found.cpu, found.process_cpu, found.process_bytes) == (0.5, 1.0, 99)
+    assert (found.cpu, found.process_cpu, found.process_bytes) == (0.25, 1.0, 99)
     assert (found.energy_j, found.energy_source, found.energies_j) == (60.0, "RAPL package-0", {"RAPL package-0": 60.0})
     assert (found.gpu, found.gpu_memory, found.gpu_memory_bytes, found.sm_activity) == (None, None, None, None)
-    assert found.series == ((1.0, 0.5, None, 99), (4.0, 0.5, None, 10))
+    assert found.series == ((1.0, 0.25, None, 99), (4.0, 0.25, None, 10))
 
 
 def test_on_a_gpu_its_own_energy_is_the_points_and_that_of_the_processors_stands_beside() -> None:
@@ -182,6 +188,21 @@ def test_a_sampler_that_costs_much_is_warned_of(tmp_path: Path) -> None:
     (warning,) = observed.warnings
     assert warning.code == "sampler-cost"
     assert "of a core" in warning.text
+
+
+@pytest.mark.parametrize(("others", "warned"), [(0.1, False), (1.0, True)])
+def test_programs_that_took_much_of_the_machine_meanwhile_are_warned_of(
+    tmp_path: Path, others: float, warned: bool
+) -> None:
+    def run(asked: Job) -> list[str]:
+        scripted = Scripted([reading(1.0, others=others), reading(3.0, others=others)])
+        _, observed = sampled(lambda: None, scripted, asked, None, Rapl(tmp_path))
+        return [warning.text for warning in observed.warnings]
+
+    texts = run(job())
+    assert bool(texts) == warned
+    assert not texts or "took 1.00 cores, 25% of this machine" in texts[0]
+    assert run(job(target="http://127.0.0.1:80")) == [], "at a server the others are the server"
 
 
 def test_counters_that_only_root_may_read_are_warned_of(tmp_path: Path) -> None:

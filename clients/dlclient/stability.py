@@ -125,13 +125,16 @@ def agree(windows: Sequence[Window], tolerance: float = 0.10, *, latest: int = A
     return Agreement(latency <= tolerance and rate <= tolerance, latency, rate)
 
 
-def drift(samples: Sequence[tuple[float, float]], *, windows_of_phase: int = DRIFT_WINDOWS) -> Drift | None:
+def drift(
+    samples: Sequence[tuple[float, float]], *, windows_of_phase: int = DRIFT_WINDOWS, least_s: float = 0.0
+) -> Drift | None:
     """The trend of a phase's (due time, latency) pairs; None where it is steady, or too short to tell.
 
     The Mann-Kendall test (Mann 1945; Kendall 1975) on the medians of windows of equal numbers of requests, in the order of due
     time: it asks only whether later windows tend to be slower, whatever the shape of the latencies, and windows rather
     than single requests because neighbours in a queue are slow together. The change is Theil and Sen's line (Sen
-    1968). Both must speak: a trend that noise shows once in a thousand phases, and a change of at least a tenth of the median.
+    1968). Both must speak: a trend that noise shows once in a thousand phases, and a change of at least a tenth of the median
+    and of `least_s`, what the clock itself may be wrong by.
     """
     ordered = [latency_s for _, latency_s in sorted(samples)]
     count = min(windows_of_phase, len(ordered) // FEWEST_IN_WINDOW)
@@ -143,7 +146,7 @@ def drift(samples: Sequence[tuple[float, float]], *, windows_of_phase: int = DRI
     slope = median((medians[j] - medians[i]) / (j - i) for j in range(count) for i in range(j))
     middle = median(medians)
     change = slope * (count - 1)
-    if chance > CHANCE or abs(change) < SMALLEST_CHANGE * middle:
+    if chance > CHANCE or abs(change) < max(SMALLEST_CHANGE * middle, least_s):
         return None
     return Drift(max(0.0, middle - change / 2), max(0.0, middle + change / 2), middle, concordance, chance)
 

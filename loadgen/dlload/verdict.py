@@ -9,6 +9,8 @@ from dlclient.stability import drift
 from dlclient.statistics import nearest_rank
 
 LEAST_SEND_LAG_S = 0.001
+LEAST_DRIFT_S = 0.0002
+"""What a latency may be wrong by anyway (docs/measurement.md): a smaller drift is no drift of the server."""
 SEND_LAG_SHARE = 0.05
 """The p99 of the send lag may be 1 ms, or that share of the median latency, whichever is more."""
 
@@ -102,7 +104,7 @@ def judge_phase(records: Sequence[Record], expected: Expected, total: Summary, s
     temperature_reasons, warnings = _judge_temperature(records, expected)
     good = [(record.due_s, record.latency_s) for record in records if record.ok]
     at_once = len({due_s for due_s, _ in good}) == 1  # all wait from the start: that is no drift
-    if not at_once and (found := drift(good)) is not None:
+    if not at_once and (found := drift(good, least_s=LEAST_DRIFT_S)) is not None:
         unstable = found.reason(expected.phase)
         if expected.is_scheduled:
             reasons.append(unstable)

@@ -64,6 +64,13 @@ def test_a_disagreement_says_how_large_it_is() -> None:
     assert math.isinf(agree([]).latency_spread)
 
 
+def test_a_drift_below_what_the_clock_may_be_wrong_by_is_none() -> None:
+    falling = [(float(index), 0.0006 - 0.000001 * index) for index in range(100)]
+    assert drift(falling) is not None
+    assert drift(falling, least_s=0.0002) is None
+    assert drift(falling, least_s=0.00005) is not None
+
+
 @pytest.mark.parametrize("requests", [500, 1500, 5000])
 def test_pure_noise_is_called_a_drift_less_than_once_in_a_hundred(requests: int) -> None:
     generator = np.random.default_rng(11)

@@ -7,6 +7,7 @@
     ├── BadAnswerError         an answer that is not what the API promises (no JSON, a field missing)
     ├── ResultError            a result folder or a file in it cannot be read
     ├── LocalServerError       a server of one's own on this machine cannot be made ready, started or stopped
+    ├── ApiKeyError            a file that should hold a server's key holds none
     ├── SuiteError             a bench's suite cannot be read or asks for what there is not
     └── PointError             a point of a bench has no figures; has its kind, as bench_result.FailureKind
 
@@ -46,6 +47,10 @@ class ResultError(ClientError):
 
 class LocalServerError(ClientError):
     """A server of one's own on this machine cannot be made ready, started or stopped."""
+
+
+class ApiKeyError(ClientError):
+    """A file that should hold a server's key holds none."""
 
 
 class SuiteError(ClientError):

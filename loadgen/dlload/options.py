@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
+from dlclient.api_key import read_api_key
+from dlclient.errors import ApiKeyError
+
 from dlload.errors import OptionError
 from dlload.load_options import FILES, MULTI_STREAM_SAMPLES, NONE, LoadOptions, add_load_options, read_load_options
 from dlload.protocol_options import (
@@ -320,9 +323,6 @@ def _api_key(file: str | None) -> str | None:
     if not file:
         return None
     try:
-        key = _path(file, "--api-key-file").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise OptionError(f"--api-key-file {file}: cannot be read: {exc}; name a text file with the key in it") from exc
-    if not key.isascii() or not key.isprintable() or not key:
-        raise OptionError(f"--api-key-file {file}: holds no key; put one line of plain characters into it")
-    return key
+        return read_api_key(_path(file, "--api-key-file"))
+    except ApiKeyError as exc:
+        raise OptionError(str(exc)) from exc

@@ -16,6 +16,7 @@ from time import monotonic
 import msgspec
 
 from dlclient.bench.job import EVENT, Ended, Entered, Failed, Job
+from dlclient.bench.memory_watch import MemoryWatch
 from dlclient.bench.point_process import die_with
 from dlclient.bench_result import Failure, Point
 
@@ -24,7 +25,6 @@ CHILD = (sys.executable, "-m", "dlclient.bench.child")
 
 _EXIT_S = 10.0
 """Between a process's last event and its end: some frameworks take a while to let go."""
-_VMSTAT = Path("/proc/vmstat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def attempt(job: Job, *, data_limit_bytes: int | None = None, command: Sequence[
     `data_limit_bytes`: RLIMIT_DATA, the private memory that the process may allocate. More than that is refused as if the
     machine had no more, so that the frameworks raise what they raise then. None: no limit but the machine's.
     """
-    kills = _kernel_kills()
+    memory = MemoryWatch()
     read_end, write_end = os.pipe()
     try:
         try:
@@ -67,7 +67,7 @@ def attempt(job: Job, *, data_limit_bytes: int | None = None, command: Sequence[
         return Outcome(told.last.point, None, told.resident_bytes)
     if isinstance(told.last, Failed):
         return Outcome(None, told.last.failure, told.resident_bytes)
-    return Outcome(None, _unsaid(process.returncode, told, _kernel_kills() > kills), told.resident_bytes)
+    return Outcome(None, _unsaid(process.returncode, told, memory.killed()), told.resident_bytes)
 
 
 @dataclass(slots=True)
@@ -158,12 +158,3 @@ def _unsaid(exit_code: int, told: _Told, kernel_kills: bool) -> Failure:
         stage=told.stage,
         text=f"the process was ended by {signal.Signals(-exit_code).name} in {told.stage}: see what it printed",
     )
-
-
-def _kernel_kills() -> int:
-    """How many processes the kernel has ended for want of memory since the machine started; 0 where it does not tell."""
-    try:
-        lines = _VMSTAT.read_text("ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -20,7 +20,7 @@ from dlclient.bench.photographs import Photograph, photographs
 from dlclient.bench.subject import Told
 from dlclient.bench_result import Load, Scope
 from dlclient.client import Client, Json
-from dlclient.client_cost import NullServer
+from dlclient.client_cost import client_cost_s
 from dlclient.errors import ClientError, PointError, ServerError
 from dlclient.exchange import SocketConnection
 from dlclient.results import Reason
@@ -97,9 +97,8 @@ class Server:
         """What of each time is the client's own: of its last call, against a server that does nothing. None before one."""
         if self._last_call is None:
             return None
-        request, answer_bytes = self._last_call
-        with _as_point_errors(), NullServer() as server:
-            return server.cost_s(len(request), answer_bytes)
+        with _as_point_errors():
+            return client_cost_s(*self._last_call)
 
     def transform_total_s(self) -> float | None:
         """What the service has spent on reading, decoding and resizing since it was created; None where it is not told."""

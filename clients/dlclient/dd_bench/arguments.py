@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dlclient.api_key import read_api_key
 from dlclient.dd_bench.options import Creation, Images, Input, Network, Options, Task
 from dlclient.dd_bench.parser import HOST, PORT, SIDE, parser
 from dlclient.dd_bench.plan import ladder
-from dlclient.errors import ClientError, LocalServerError
+from dlclient.errors import ApiKeyError, ClientError, LocalServerError
 from dlclient.local_server import preset_networks
 
 
@@ -242,9 +243,6 @@ def _api_key(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        key = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise _UsageError(f"--api-key-file {path}: cannot be read: {exc}; name a text file with the key in it") from exc
-    if not key.isascii() or not key.isprintable() or not key:
-        raise _UsageError(f"--api-key-file {path}: holds no key; put one line of plain characters into it")
-    return key
+        return read_api_key(path)
+    except ApiKeyError as exc:
+        raise _UsageError(str(exc)) from exc

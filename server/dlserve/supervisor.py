@@ -20,6 +20,7 @@ from pathlib import Path
 from time import perf_counter
 
 import msgspec
+from dlmodels.engines.host import allocating
 from dlmodels.errors import ModelError
 from dlmodels.repository import ModelSpec, survey
 
@@ -190,7 +191,7 @@ class Supervisor:
             pass_fds=(theirs.fileno(), *fds),
             stdin=subprocess.DEVNULL,
             process_group=0,  # a Ctrl-C in the terminal reaches only the supervisor, which drains
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+            env=allocating(os.environ) | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
         )
         theirs.close()
         child = Child(number, process, ours)

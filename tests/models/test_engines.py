@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dlmodels.engines import canonical_engine, create_engine, engine_type, known_engines
 from dlmodels.engines.base import Memory, Place
-from dlmodels.engines.host import host_memory
+from dlmodels.engines.host import allocating, host_memory
 from dlmodels.errors import UnknownEngineError
 
 
@@ -85,3 +85,12 @@ def test_host_memory_without_a_container_is_the_machines(write: Callable[[str, s
 def test_host_memory_of_this_machine_is_plausible() -> None:
     memory = host_memory()
     assert 0 < memory.free_bytes <= memory.total_bytes
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [({}, "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"), ({"GLIBC_TUNABLES": "mine"}, "mine")]
+)
+def test_processes_that_load_models_ask_for_huge_pages_unless_told_otherwise(
+    own: dict[str, str], expected: str
+) -> None:
+    assert allocating(own | {"HOME": "/"}) == {"HOME": "/", "GLIBC_TUNABLES": expected}

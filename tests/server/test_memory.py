@@ -1,6 +1,7 @@
 """What a server holds in memory over a thousand loads, and what a start from disk really reads."""
 
 import mmap
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from dlmodels.engines.host import allocating
 
 from tests.conftest import Server, sample, status_of
 from tests.server.conftest import NETWORK, photograph
@@ -54,6 +56,9 @@ def test_a_thousand_loads_of_8_models_leave_memory_where_it_was_after_50(
         for number in range(MODELS):
             assert client.put(f"/services/m{number}", json=creation).status_code == 201
         worker, early = worker_of(server), 0
+        assert (
+            worker.environ()["GLIBC_TUNABLES"] in allocating(os.environ)["GLIBC_TUNABLES"]
+        )  # glibc cuts it up as it reads
         for cycle in range(CYCLES):
             answer = post(client, f"m{cycle % MODELS}")
             assert answer.json()["head"]["cache"] == "disk", "8 in turn, 3 fit, the least recent leaves: each is a load"

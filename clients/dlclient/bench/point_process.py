@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import msgspec
+from dlmodels.engines.host import allocating
 
 from dlclient.bench.job import EVENT, Ended, Entered, Failed, Job, Progress
 from dlclient.bench.memory_watch import MemoryWatch
@@ -83,6 +84,7 @@ class _PointProcess:
                 stdout=output,
                 stderr=output,
                 pass_fds=(writer.fileno(),),
+                env=allocating(os.environ),
                 process_group=0,  # Ctrl-C is for us, and what it starts can be killed with it
                 preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509  no other thread is there that could hold a lock
             )

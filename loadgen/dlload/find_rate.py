@@ -35,6 +35,8 @@ SOUND = frozenset({"unstable-windows", "errors", "senders-exhausted", "dropped"}
 
 PASSING = frozenset({"send-lag", "generator-cpu", "clock-jump"})
 """Reasons that say something of the load tester's own machine at that moment, and nothing of the rate: such a probe is made again."""
+SEED_STEP = 1_000_003
+"""Between the schedule seeds of a search's runs: searches with neighbouring seeds share no schedule."""
 MOST_REPEATS = 5
 """Of a whole search. A machine that is late more often can name no rate."""
 
@@ -77,8 +79,8 @@ class RateFinder:
                 self._options.load,
                 load=load,
                 warm_up=warm_up,
-                # of equal runs at one rate the second would tell nothing new
-                seeds=msgspec.structs.replace(seeds, schedule=seeds.schedule + number - 1),
+                # Of equal runs at one rate the second would tell nothing new, nor would a search with the next seed.
+                seeds=msgspec.structs.replace(seeds, schedule=seeds.schedule + SEED_STEP * (number - 1)),
             ),
         )
 

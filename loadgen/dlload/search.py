@@ -282,4 +282,6 @@ class RateSearch:
                 )
             case _:
                 between = f"between {f'{low:.4g}' if low else 'nothing'} and {f'{high:.4g}' if high else 'the limit'}"
+                if self._done is None:
+                    return f"the search was stopped after {self._probes} runs with the answer {between}; run it again"
                 return f"the search ended after {self._probes} runs with the answer {between}; allow it more of them"

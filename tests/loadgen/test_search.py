@@ -169,7 +169,18 @@ def test_the_number_of_runs_is_bounded() -> None:
     answer, probes = walk(RateSearch(P99, SearchBounds(100.0, probes=5)), exact(330.0))
     assert len(probes) == 5
     assert answer.found == "gave-up"
-    assert "between 282.8 and 336.4" in answer.sentence
+    assert "between 282.8 and 336.4; allow it more" in answer.sentence
+
+
+def test_a_search_that_is_stopped_says_so_and_what_it_knows() -> None:
+    search = RateSearch(P99, SearchBounds(100.0))
+    for _ in range(2):
+        probe = search.next_probe()
+        assert probe is not None
+        search.observe(probe, exact(150.0)(probe))
+    answer = search.answer()
+    assert answer.found == "gave-up"
+    assert "stopped after 2 runs with the answer between 100 and 200; run it again" in answer.sentence
 
 
 def test_a_run_of_nothing_teaches_nothing() -> None:

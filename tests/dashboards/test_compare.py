@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from dlclient.bench_result import Accuracy, Load, MaxBatch, Point, Question, Sample, Setting
-from dlclient.results import Reason, Record
+from dlclient.results import Gpu, Reason, Record
 from dlreport.compare.benches import match
 from dlreport.compare.cli import main
 from dlreport.compare.condition import parse_condition
@@ -230,10 +230,18 @@ def test_other_hardware_versions_and_precision_are_warned_of(folders: dict[str, 
     ]
     changed.info = changed.info | {"services": services}
     other = changed.write(tmp_path)
-    machine = msgspec.structs.replace(ENVIRONMENT, cpu_model="Example CPU 9000", versions={"locust": "2.48.0"})
+    machine = msgspec.structs.replace(
+        ENVIRONMENT,
+        cpu_model="Example CPU 9000",
+        cpu_turbo=False,
+        gpus=(Gpu("Example GPU", 80_000_000_000, power_limit_w=350.0, pcie_generation_limit=4, pcie_width_limit=16),),
+        versions={"locust": "2.48.0"},
+    )
     change_run(other, environment=msgspec.to_builtins(machine))
     warnings = {warning.code: warning.text for warning in compare(folders["before"], other).warnings}
     assert "CPU Example CPU 8000 in A, Example CPU 9000 in B" in warnings["hardware-differs"]
+    assert "turbo not told in A, off in B" in warnings["hardware-differs"]
+    assert "GPU none in A, Example GPU (PCIe 4, 16 lanes, at most 350 W) in B" in warnings["hardware-differs"]
     assert "locust 2.47.0 in A, 2.48.0 in B" in warnings["versions-differ"]
     assert "resnet18: engine torch in A, openvino in B" in warnings["precision-differs"]
     assert "datatype not told in A, bf16 in B" in warnings["precision-differs"]

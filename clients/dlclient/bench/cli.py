@@ -23,6 +23,7 @@ from dlclient.bench.results_table import results_table
 from dlclient.bench.run import Errand, default_results, run_suite
 from dlclient.bench.schema import suite_schema_text
 from dlclient.bench.suite import INPROC, Suite
+from dlclient.bench.tuning import findings
 from dlclient.bench_result import SUITE_FILE, Setting
 from dlclient.environment import environment
 from dlclient.errors import ClientError, ResultError, SuiteError
@@ -168,6 +169,7 @@ def _measure(
         print(f"go on with: dlbench run {shlex.quote(str(errand.results))} --resume", file=sys.stderr)
         raise
     print(results_table(points))
+    print("".join(f"{line}\n" for line in findings(points)), end="")
     print(f"{errand.results}: the result; dlreport {shlex.quote(str(errand.results))} draws it")
     return _SOME_FAILED if any(point.failure is not None for point in points) else _ALL
 

@@ -136,6 +136,18 @@ def sweeps(points: Iterable[Point]) -> list[list[Point]]:
     return list(found.values())
 
 
+def findings(points: Iterable[Point]) -> list[str]:
+    """The fastest of each sweep that has several points, a line each."""
+    lines = []
+    for sweep in sweeps(points):
+        found = best(sweep) if len(sweep) > 1 else None
+        if found is not None:
+            one = found.point.setting
+            what = " ".join(filter(None, (one.model, one.engine, one.device, one.precision, one.question)))
+            lines.append(f"fastest of {len(sweep)}, {what}: {found.sentence}")
+    return lines
+
+
 def rate_interval(point: Point) -> Interval | None:
     """95 % interval of a point's images per second; None where it has none of its mean latency.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dlclient.results import Environment, PlanFacts, Reason, Run
+from dlclient.results import Environment, Gpu, PlanFacts, Reason, Run
 
 from dlreport.quantity import gigabytes
 from dlreport.stream import facts
@@ -66,12 +66,24 @@ def hardware(machine: Environment) -> dict[str, str]:
         "CPU": machine.cpu_model,
         "cores": str(machine.cpu_cores),
         "governor": machine.cpu_governor,
+        "turbo": {True: "on", False: "off", None: "not told"}[machine.cpu_turbo],
         "memory": f"{gigabytes(machine.memory_bytes)} GB",
         "container's limits": ", ".join(filter(None, limits)) or "none",
-        "GPU": ", ".join(gpu.name for gpu in machine.gpus) or "none",
+        "GPU": ", ".join(map(_gpu, machine.gpus)) or "none",
         "GPU driver": machine.gpu_driver or "none",
         "kernel": machine.kernel,
     }
+
+
+def _gpu(gpu: Gpu) -> str:
+    """What of it sets its speed and does not change while it runs."""
+    link = [
+        "" if gpu.pcie_generation_limit is None else f"PCIe {gpu.pcie_generation_limit}",
+        "" if gpu.pcie_width_limit is None else f"{gpu.pcie_width_limit} lanes",
+        "" if gpu.power_limit_w is None else f"at most {gpu.power_limit_w:g} W",
+    ]
+    told = ", ".join(filter(None, link))
+    return f"{gpu.name} ({told})" if told else gpu.name
 
 
 def one_of_two(code: str, text: str, cure: str, which: Iterable[bool]) -> tuple[Reason, ...]:

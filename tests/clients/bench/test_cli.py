@@ -42,7 +42,9 @@ def test_a_question_is_a_suite_of_one_matrix(capsys: pytest.CaptureFixture[str])
     assert (bench.program, bench.name, bench.title) == ("dlbench", "throughput", "throughput: a, b")
     assert bench.command == ("dlbench", *command, *more)
     assert bench.simulated
-    assert "out: the result; dlreport out draws it" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "out: the result; dlreport out draws it" in told
+    assert [told.count(f"fastest of 2, {name} simulated") for name in "ab"] == [1, 1]
 
 
 def test_a_new_folder_is_made_where_none_is_named() -> None:

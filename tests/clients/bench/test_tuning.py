@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from dlclient.bench.tuning import best, bind, bound_to, format_cpus, parse_cpus, rate_interval, sweeps
+from dlclient.bench.tuning import best, bind, bound_to, findings, format_cpus, parse_cpus, rate_interval, sweeps
 from dlclient.bench_result import Failure, Point, Setting
 from dlclient.errors import PointError
 from dlclient.results import Interval, Latency, Reason
@@ -135,3 +135,12 @@ def test_a_sweep_is_what_differs_in_threads_batch_affinity_and_flight_alone() ->
     one, two = point(1.0, threads=1, batch_size=4), point(2.0, threads=2, affinity="0", in_flight=3)
     other = point(3.0, threads=1, engine="openvino")
     assert sweeps([one, other, two]) == [[one, two], [other]]
+
+
+def test_of_each_sweep_with_several_points_the_fastest_is_told() -> None:
+    slow, fast = point(10.0, (9.0, 11.0), threads=1), point(20.0, (19.0, 21.0), threads=2)
+    (line,) = findings([slow, fast, point(3.0, engine="openvino"), point(None, failed=True, threads=3)])
+    assert line.startswith("fastest of 3, m ")
+    assert line.endswith(
+        "threads 2: 20 [19, 21] images/s; the next, batch 1, threads 1 (10 [9, 11] images/s), is slower"
+    )

@@ -221,7 +221,7 @@ class Supervisor:
             max_pixels=config.limits.pixels,
             max_images=config.limits.images,
             max_body_bytes=config.limits.body_bytes,
-            front_socket=str(self._folder / "workers.sock"),
+            front_sockets=(str(self._folder / "workers.sock"),),
             data_roots=config.data_roots,
             engines=self._engines,
             visible_gpus=config.visible_gpus,

@@ -4,6 +4,8 @@ import pytest
 from dlserve import board
 from dlserve.board import Board
 
+NONE: frozenset[int] = frozenset()
+
 
 @pytest.fixture
 def boards() -> tuple[Board, Board, Board]:
@@ -38,9 +40,9 @@ def test_of_two_that_claim_the_last_place_at_once_none_is_beyond_it(boards: tupl
 def test_each_reads_what_the_others_expect_and_not_what_it_expects_itself(boards: tuple[Board, Board, Board]) -> None:
     one, two, _ = boards
     one.expects(1, [7, 1 << 40], 9)
-    assert (two.awaited(1), two.hinted(1)) == ({7, 1 << 40}, {9})
-    assert (two.awaited(0), two.hinted(0)) == (set(), set())
-    assert (one.awaited(1), one.hinted(1)) == (set(), set())
+    assert (two.awaited(1), two.hinted(1)) == (frozenset({7, 1 << 40}), frozenset({9}))
+    assert (two.awaited(0), two.hinted(0)) == (NONE, NONE)
+    assert (one.awaited(1), one.hinted(1)) == (NONE, NONE)
     one.expects(1, list(range(100)), None)
     assert two.awaited(1) == set(range(board.MOST_EXPECTED))
     assert two.hinted(1) == set()
@@ -71,5 +73,5 @@ def test_of_one_that_has_died_nothing_stays(boards: tuple[Board, Board, Board]) 
     assert [supervisor.closed_by(place) for place in (0, 1)] == [0, 1]
     supervisor.clear(1)
     assert one.load(0) == (1, 0.0)
-    assert (one.awaited(1), one.hinted(1), one.held_elsewhere(), one.waiting_elsewhere()) == (set(), set(), 0, 0)
+    assert (one.awaited(1), one.hinted(1), one.held_elsewhere(), one.waiting_elsewhere()) == (NONE, NONE, 0, 0)
     assert (one.last_progress(1), one.quiet_elsewhere(), supervisor.closed_by(1)) == (0.0, True, 0)

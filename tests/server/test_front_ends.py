@@ -184,7 +184,7 @@ def test_what_one_unloads_the_other_loads_and_its_totals_go_on(lines: list[Line]
 def test_a_killed_front_end_takes_its_connections_with_it_and_nothing_else(
     start_server: Callable[..., Server], small_models: Callable[..., Path]
 ) -> None:
-    options = ("--models-dir", str(small_models("there", bytes=1000)), "--max-batch", "1")
+    options = ("--models-dir", str(small_models("there", bytes=1000)), "--preload", "there", "--max-batch", "1")
     server = start_server(*OPTIONS, *options).wait_ready()
     with contextlib.ExitStack() as stack:
         first, second, *busy = (stack.enter_context(contextlib.closing(Line(server))) for _ in range(6))
@@ -210,6 +210,27 @@ def test_a_killed_front_end_takes_its_connections_with_it_and_nothing_else(
             assert line.statistics("sim")["predict_success"] > before + 2, "what was told once still counts"
         found = [row["up"] for line in lines for row in line.ask("GET", "/info")[1]["head"]["dlserve"]["workers"]]
         assert found == [True] * 8
+        assert sample(client, "dlserve_worker_restarts_total") == 0
+    assert server.stop() == 0
+
+
+def test_queues_and_a_worker_s_progress_are_those_of_the_server(start_server: Callable[..., Server]) -> None:
+    options = ("--workers", "1", "--queue", "6", "--worker-timeout", "1", "--max-batch", "1")
+    server = start_server(*OPTIONS, *options).wait_ready()
+    with contextlib.ExitStack() as stack:
+        lines = [stack.enter_context(contextlib.closing(Line(server))) for _ in range(10)]
+        client, pool = stack.enter_context(server.client()), stack.enter_context(ThreadPoolExecutor(6))
+        assert lines[0].create("sim", bytes=1000, forward_s=0.4) == 201
+        mine, theirs = lines[::2], lines[1::2]
+        calls = [pool.submit(line.predict, "sim") for line in mine]
+        until(lambda: sample(client, "dlserve_worker_in_flight") == 5)
+        calls.append(pool.submit(theirs[0].predict, "sim"))
+        until(lambda: sample(client, "dlserve_worker_in_flight") == 6)
+        assert theirs[1].predict("sim") == 429, "its own front end has one call there"
+        assert [call.result(DEADLINE_S) for call in calls] == [200] * 6, (
+            "one waited 2 s for the other front end's calls"
+        )
+        assert sample(client, "dlserve_rejected_total", reason="queue_full") == 1
         assert sample(client, "dlserve_worker_restarts_total") == 0
     assert server.stop() == 0
 

@@ -186,6 +186,7 @@ class FrontEnd:
         for task in background:
             task.cancel()
         links.close()
+        self.fellows.close()
         await self.fetcher.close()
 
     def _started(self, dealing: Dealing | None) -> None:

@@ -36,6 +36,7 @@ class Fellows:
         self._count_up = count_up
         self._before: Tally | None = None
         """What predecessors of this process had told."""
+        self._server: asyncio.AbstractServer | None = None
 
     @property
     def alone(self) -> bool:
@@ -51,6 +52,11 @@ class Fellows:
         path = self._socket(self._own)
         path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._answer, path)
+
+    def close(self) -> None:
+        """Be there for them no more."""
+        if self._server is not None:
+            self._server.close()
 
     async def follow(self) -> None:
         """Return once every other front end has taken over what has changed of the services."""

@@ -83,6 +83,7 @@ class WorkerPool:
             worker.link.close()
         worker.link, worker.hello = link, hello
         worker.view = WorkerView(hello.worker, free_bytes=hello.budget_bytes)
+        self.expectations_changed(worker.view)
         worker.restarts, worker.used_bytes, worker.host_used_bytes = hello.generation, 0, 0
         worker.condemned = False
         if worker.ready:

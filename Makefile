@@ -43,6 +43,7 @@ demo: install ## serve four small models, stream warm and cold at them, and repo
 
 bench: install ## what the server, a cold reload and dlbench cost, as ratios measured in one run (needs wrk); ROUNDS=5
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
+	@$(BIN)/python server/benchmarks/front_ends.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/reload.py
 	@$(BIN)/python clients/benchmarks/overhead.py --rounds $(ROUNDS)
 

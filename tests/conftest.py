@@ -40,6 +40,7 @@ class Server:
 
     def __init__(self, *options: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="dlserve-test-")
+        self.front_ends = int(options[options.index("--front-ends") + 1]) if "--front-ends" in options else 1
         self.process = subprocess.Popen(
             [COMMANDS / "dlserve", "--port", "0", *options],
             stderr=subprocess.PIPE,
@@ -75,7 +76,10 @@ class Server:
         return self
 
     def client(self, **options: Any) -> httpx.Client:
-        """A client of this server."""
+        """A client of this server; each of its requests goes to another front end, where there are several."""
+        if self.front_ends > 1:
+            most = options["limits"].max_connections if "limits" in options else None
+            options["limits"] = httpx.Limits(max_connections=most, max_keepalive_connections=0)
         return httpx.Client(base_url=self.url, timeout=DEADLINE_S, trust_env=False, **options)
 
     def stop(self) -> int:
@@ -118,6 +122,12 @@ def start_server() -> Iterator[Callable[..., Server]]:
     for server in servers:
         if server.process.returncode is None:
             server.stop()
+
+
+@pytest.fixture(params=[1, 2], ids=["one-front-end", "two-front-ends"])
+def start_either(request: pytest.FixtureRequest, start_server: Callable[..., Server]) -> Callable[..., Server]:
+    """Start servers with one front end, and in the test's second round with two."""
+    return lambda *options, **more: start_server("--front-ends", str(request.param), *options, **more)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

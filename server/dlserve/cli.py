@@ -15,6 +15,7 @@ from dlserve.errors import StartError
 from dlserve.eviction import EVICTIONS
 
 _PREFIX = "DLSERVE_"
+MOST_FRONT_ENDS = 64
 _ABOUT = """\
 Serve image models over DeepDetect's REST API, from one worker process per device, each with a model cache in the
 device's memory. With no options it serves the model folders in models/repository on http://127.0.0.1:8080.
@@ -107,6 +108,14 @@ def _serving(group: Any) -> None:
     )
     group.add_argument(
         "--api-key-file", metavar="FILE", help="file with a key that requests must send: Authorization: Bearer KEY"
+    )
+    group.add_argument(
+        "--front-ends",
+        type=_number(int, 1, MOST_FRONT_ENDS),
+        default=1,
+        metavar="N",
+        help="processes that speak HTTP on the one port, each with its share of the connections; more than one pays where"
+        " one at 100 %% of its core is what limits the rate, and cores are free (%(default)s)",
     )
     group.add_argument("--insecure", action="store_true", help="allow a --host beyond loopback without a key")
     group.add_argument(

@@ -46,7 +46,7 @@ class Limits(msgspec.Struct, frozen=True):
     queue: int
     """Calls that may be waiting or running on one worker."""
     queue_bytes: int
-    """Bytes of request bodies that the front end may hold in all."""
+    """Bytes of request bodies that the front ends may hold in all."""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -58,6 +58,8 @@ class Config(msgspec.Struct, frozen=True):
     data_roots: tuple[str, ...]
     allow_urls: tuple[str, ...]
     api_key: str
+    front_ends: int
+    """Processes that speak HTTP, on one port."""
     workers: tuple[WorkerPlan, ...]
     visible_gpus: str | None
     """CUDA_VISIBLE_DEVICES as it was at the start; None: unset."""
@@ -88,6 +90,7 @@ def resolve(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         data_roots=tuple(_folder(root, "--data-root") for root in options.data_root),
         allow_urls=tuple(host.lower() for host in options.allow_url),
         api_key=api_key,
+        front_ends=options.front_ends,
         workers=_workers(options.devices, options.workers, options.cache_mb, options.host_cache_mb, visible_gpus),
         visible_gpus=visible_gpus,
         max_batch=options.max_batch,

@@ -13,8 +13,8 @@ import msgspec
 _MOST_BYTES = 1 << 16
 
 EventKind = Literal["ready", "failed", "worker-ready", "worker-failed", "stuck", "drained"]
-"""ready, failed: of the process itself. The others come from the front end: a worker takes requests; could not preload;
-makes no progress; all that was accepted is answered, so the workers are no longer needed."""
+"""ready, failed: of the process itself. The others come from a front end: a worker takes its requests; could not preload;
+makes no progress; all that the front end accepted is answered, so that it no longer needs the workers."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,6 +23,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     event: EventKind
     message: str = ""
     worker: int = -1
+    generation: int = -1
+    """Which process of that worker is meant: it may have been replaced since."""
 
 
 STOP = b'{"command": "stop"}\n'

@@ -1,8 +1,8 @@
-"""What crosses between the front end and a worker: frames on a Unix stream socket.
+"""What crosses between a front end and a worker: frames on a Unix stream socket.
 
 A frame is ``<u32 meta size><u32 body size><meta: msgpack><body>``. `meta` is one of the structs below, told apart by a
 tag; `body` is the concatenation of a Job's item bytes and empty for everything else. Times are seconds on
-`time.perf_counter`, which is one clock for all processes on Linux. A worker connects to the front end and says Hello.
+`time.perf_counter`, which is one clock for all processes on Linux. A worker connects to each front end and says Hello.
 """
 
 import struct
@@ -29,8 +29,9 @@ AS_SENT: frozenset[ItemKind] = frozenset({"bytes", "pixels", "planes"})
 Tier = Literal["device", "host"]
 """Where a budget holds: the device's memory; pinned memory of this machine."""
 
-Why = Literal["request", "cold", "ahead", "prefetch"]
-"""What weights were loaded for: a request that waited, one that asked for a cold start, --preload and --pin, a hint."""
+Why = Literal["request", "cold", "ahead", "prefetch", "standing"]
+"""What weights were loaded for: a request that waited, one that asked for a cold start, --preload and --pin, a hint.
+standing: they have not been loaded just now; they were there before this front end came."""
 
 FailureKind = Literal["input", "request", "model", "internal", "memory", "cancelled"]
 """input: unreadable image (1005); request: bad parameters or repository (1006); model: its files are missing or damaged
@@ -58,7 +59,10 @@ class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Define(Message, frozen=True):
-    """Make a service known. Sent for every service after Hello and for each new one; costs the worker nothing yet."""
+    """Make a service known. Sent for every service after Hello and for each new one; costs the worker nothing yet.
+
+    Where another front end has defined it before, what is known of it and held of it follows: Described, and Loaded.
+    """
 
     service: int
     """Unique over the server's life: a deleted and re-created name has a new number."""
@@ -84,7 +88,10 @@ class Prefetch(Message, frozen=True):
 
 
 class Forget(Message, frozen=True):
-    """The service is deleted: free all it holds. Jobs of it that came before are still answered."""
+    """The service is deleted: once every front end has said so, or gone, all it holds is freed.
+
+    Jobs of it that came before are still answered.
+    """
 
     service: int
 
@@ -160,7 +167,7 @@ class Prepared(Message, frozen=True):
 
 
 class Described(Message, frozen=True):
-    """A service's skeleton was built: what is known of it since. Sent once by each worker, before its first answer."""
+    """A service's skeleton was built: what is known of it since. Sent once by each worker to each front end, before its first answer."""
 
     service: int
     weights_bytes: int
@@ -182,6 +189,8 @@ class Loaded(Message, frozen=True):
     seconds: float
     bytes: int
     used_bytes: int
+    counts: bool = True
+    """Of several front ends, all are told and one counts it: the one for whose sake it happened."""
 
 
 class Evicted(Message, frozen=True):
@@ -195,6 +204,8 @@ class Evicted(Message, frozen=True):
     """When they were gone (a time, not a duration)."""
     bytes: int
     used_bytes: int
+    counts: bool = True
+    """As in Loaded."""
 
 
 class Stages(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -1,10 +1,17 @@
-"""Starts, watches, restarts and drains the front end and the workers. It serves nothing itself.
+"""Starts, watches, restarts and drains the front ends and the workers. It serves nothing itself.
 
 Its life is one loop of wait, signals, liveness: it waits on the children's processes (pidfds), their control channels
 and a socket that signals are written to. A child that ends is replaced; one that cannot start ends the start-up.
+
+One front end listens to the port itself. Of several none does: the supervisor accepts, and deals each connection to the
+one that has the fewest. (The kernel would deal them out by a hash of the client's port, SO_REUSEPORT, or to whoever wakes
+first: 8 connections over 2 front ends are then 4 and 4 only once in four times, and those that wait for one that has died
+are lost or wait for its successor.)
 """
 
+import contextlib
 import errno
+import itertools
 import logging
 import math
 import os
@@ -24,8 +31,8 @@ from dlmodels.engines.host import allocating
 from dlmodels.errors import ModelError
 from dlmodels.repository import ModelSpec, survey
 
-from dlserve import logs
-from dlserve.child import FRONT, Child, describe_exit
+from dlserve import board, logs
+from dlserve.child import FRONT, Child, describe_exit, is_front
 from dlserve.config import MIB, Config
 from dlserve.control import Event, line
 from dlserve.errors import StartError
@@ -37,6 +44,8 @@ LONGEST_PAUSE_S = 5.0
 """Between restarts of a worker that keeps dying before it is ready; doubled from the first each time."""
 KILL_AFTER_S = 5.0
 """How long a child that was told to stop may take beyond the drain."""
+MOST_ACCEPTED = 64
+"""Connections dealt out at a time, before anything else is looked at."""
 SAME_STOP_S = 0.5
 """Signals this close are one stop, sent to the process and to its group."""
 
@@ -48,15 +57,22 @@ class Supervisor:
         self._config = config
         self._children: dict[int, Child] = {}
         self._generations = [0] * len(config.workers)
-        self._failed_starts = dict.fromkeys((FRONT, *range(len(config.workers))), 0)
+        self._fronts = [FRONT - place for place in range(config.front_ends)]
+        self._several = config.front_ends > 1
+        self._processes = itertools.count()
+        """Of front ends."""
+        self._failed_starts = dict.fromkeys((*self._fronts, *range(len(config.workers))), 0)
         """Per child, since it last worked."""
+        self._away: set[int] = set()
+        """Children that worked, died and are not back yet."""
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._folder = Path()
-        self._serving: set[int] = set()
-        """Workers that take requests."""
+        self._serving: set[tuple[int, int]] = set()
+        """(front end, worker) where the worker takes the front end's requests."""
+        self._dealing = False
+        """Whether clients' connections are being accepted."""
         self._up = False
-        self._drained = False
         self._stopped_at = -math.inf
         self._exit_code: int | None = None
         self._why = ""
@@ -70,11 +86,16 @@ class Supervisor:
         self._http = self._bind()
         self._folder = Path(tempfile.mkdtemp(prefix="dlserve-"))
         try:
-            self._workers = self._listen_for_workers()
+            self._workers = [self._listen_for_workers(path) for path in self._worker_sockets()]
+            if self._several:
+                self._http.setblocking(False)
+                self._board_fd = board.make(len(self._fronts), len(self._config.workers))
+                self._board = board.Board(self._board_fd, len(self._fronts), len(self._config.workers))
             self._catch_signals()
             self._announce(specs)
             self._engines = tuple(sorted({spec.engine for spec in specs}))
-            self._start_front()
+            for number in self._fronts:
+                self._start_front(number)
             for number in range(len(self._config.workers)):
                 self._start_worker(number)
             self._after(self._config.start_timeout_s, self._check_started)
@@ -156,14 +177,20 @@ class Supervisor:
             raise StartError(f"cannot listen on {host} port {port}: {exc.strerror}; change --host or --port") from exc
         return listener
 
-    def _listen_for_workers(self) -> socket.socket:
+    def _worker_sockets(self) -> tuple[str, ...]:
+        """Where the workers find each front end."""
+        return tuple(str(self._folder / f"workers-{place}.sock") for place in range(len(self._fronts)))
+
+    def _listen_for_workers(self, path: str) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(self._folder / "workers.sock"))
+        listener.bind(path)
         listener.listen(len(self._config.workers) * 2)
         return listener
 
     def _announce(self, specs: tuple[ModelSpec, ...]) -> None:
         config = self._config
+        if self._several:
+            log.info("front ends: %d", len(self._fronts))
         log.info("models: %s", ", ".join(spec.name for spec in specs) or "none")
         if not specs:
             log.info("the server starts empty; build a model with: dlmodels build squeezenet1_1")
@@ -183,9 +210,9 @@ class Supervisor:
             config.limits.queue,
         )
 
-    def _spawn(self, number: int, module: str, arguments: list[str], settings: msgspec.Struct, *fds: int) -> None:
+    def _spawn(self, number: int, module: str, arguments: list[str], settings: msgspec.Struct, *fds: int) -> Child:
         ours, theirs = socket.socketpair()
-        threads = 1 if number == FRONT else self._config.workers[number].threads
+        threads = 1 if is_front(number) else self._config.workers[number].threads
         process = subprocess.Popen(  # noqa: S603  our own modules
             [sys.executable, "-m", module, "--fd", str(theirs.fileno()), *arguments],
             pass_fds=(theirs.fileno(), *fds),
@@ -194,16 +221,31 @@ class Supervisor:
             env=allocating(os.environ) | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
         )
         theirs.close()
-        child = Child(number, process, ours)
+        child = Child(number, self._name(number), process, ours)
         ours.sendall(line(settings))
         self._children[number] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._heard(child))
+        return child
 
-    def _start_front(self) -> None:
-        http, workers = self._http.fileno(), self._workers.fileno()
-        arguments = ["--http-fd", str(http), "--workers-fd", str(workers)]
-        self._spawn(FRONT, "dlserve.front", arguments, self._config, http, workers)
+    def _name(self, number: int) -> str:
+        if not is_front(number):
+            return f"worker {number}"
+        return f"front end {FRONT - number}" if self._several else "front end"
+
+    def _start_front(self, number: int) -> None:
+        place = FRONT - number
+        deals, http = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self._several else (None, self._http)
+        descriptors = {"--http-fd": http.fileno(), "--workers-fd": self._workers[place].fileno()}
+        if self._several:
+            descriptors["--board-fd"] = self._board_fd
+        told = descriptors | {"--number": place, "--process": next(self._processes)}
+        arguments = ["--folder", str(self._folder), *(text for pair in told.items() for text in map(str, pair))]
+        child = self._spawn(number, "dlserve.front", arguments, self._config, *descriptors.values())
+        if deals is not None:
+            http.close()
+            deals.setblocking(False)
+            child.deals = deals
 
     def _start_worker(self, number: int) -> None:
         config, plan = self._config, self._config.workers[number]
@@ -222,7 +264,7 @@ class Supervisor:
             max_pixels=config.limits.pixels,
             max_images=config.limits.images,
             max_body_bytes=config.limits.body_bytes,
-            front_socket=str(self._folder / "workers.sock"),
+            front_sockets=self._worker_sockets(),
             data_roots=config.data_roots,
             engines=self._engines,
             visible_gpus=config.visible_gpus,
@@ -233,10 +275,14 @@ class Supervisor:
     def _check_started(self) -> None:
         if self._up or self._exit_code is not None:
             return
-        waiting = [child.name for child in self._children.values() if child.number not in self._serving | {FRONT}]
+        serving = {worker for _, worker in self._serving}
+        waiting = [
+            child.name for child in self._children.values() if not child.is_front and child.number not in serving
+        ]
+        waiting = waiting or [child.name for child in self._children.values() if child.is_front]
         self._give_up(
-            f"start-up took longer than {self._config.start_timeout_s:g} s, still waiting for "
-            f"{', '.join(waiting) or 'the front end'}; raise --start-timeout if the models are large"
+            f"start-up took longer than {self._config.start_timeout_s:g} s, still waiting for {', '.join(waiting)}; "
+            "raise --start-timeout if the models are large"
         )
 
     def _give_up(self, why: str) -> None:
@@ -256,25 +302,34 @@ class Supervisor:
             self._after(KILL_AFTER_S, lambda: child.process.kill() if child.process.returncode is None else None)
 
     def _take(self, child: Child, event: Event) -> None:
+        if event.worker >= 0:
+            if event.generation == self._generations[event.worker]:  # else it has been replaced since
+                self._take_of_worker(child.number, event)
+            return
         match event.event:
             case "ready":
                 child.ready = True
-                if child.number == FRONT:
-                    self._failed_starts[FRONT] = 0
+                if child.is_front:
+                    self._failed_starts[child.number] = 0
+                    self._deal_if_ready()
                 self._check_up()
             case "failed":
                 self._failed(child.number, child.name, event.message)
+            case "drained":
+                child.drained = True
+                if not self._draining():
+                    self._stop_workers()
+
+    def _take_of_worker(self, front: int, event: Event) -> None:
+        """What a front end says of a worker."""
+        match event.event:
             case "worker-ready":
-                self._serving.add(event.worker)
+                self._serving.add((front, event.worker))
                 self._failed_starts[event.worker] = 0
-                if self._up:
-                    log.info("worker %d is back", event.worker)
+                self._check_back()
                 self._check_up()
             case "worker-failed":
                 self._failed(event.worker, f"worker {event.worker}", event.message)
-            case "drained":
-                self._drained = True
-                self._stop_workers()
             case "stuck":
                 log.error("worker %d: %s; replacing it", event.worker, event.message)
                 if (stuck := self._children.get(event.worker)) is not None:
@@ -289,9 +344,25 @@ class Supervisor:
         else:
             self._give_up(f"{name} could not start: {why}")
 
+    def _check_back(self) -> None:
+        """Say which children have come back: workers that every front end can use, front ends that can use them all."""
+        fronts = {child.number for child in self._children.values() if child.is_front}
+        for worker in [number for number in self._away if not is_front(number)]:
+            if all((front, worker) in self._serving for front in fronts):
+                self._away.remove(worker)
+                log.info("worker %d is back", worker)
+        workers = [child.number for child in self._children.values() if not child.is_front]
+        for front in [number for number in self._away if is_front(number)]:
+            if front in fronts and all((front, worker) in self._serving for worker in workers):
+                self._away.remove(front)
+                if self._several:
+                    log.info("%s is back", self._name(front))
+
     def _check_up(self) -> None:
-        front = self._children.get(FRONT)
-        if self._up or front is None or not front.ready or len(self._serving) < len(self._config.workers):
+        fronts = [child for child in self._children.values() if child.is_front and child.ready]
+        if self._up or len(self._serving) < len(self._fronts) * len(self._config.workers):
+            return
+        if len(fronts) < len(self._fronts):
             return
         self._up = True
         host, port = self._http.getsockname()[:2]
@@ -308,23 +379,29 @@ class Supervisor:
             self._selector.unregister(child.channel)
         child.close()
         del self._children[child.number]
-        self._serving.discard(child.number)
+        self._serving = {pair for pair in self._serving if child.number not in pair}
+        if child.is_front and self._several:
+            self._board.clear(child.place)
+            self._deal_if_ready()
         if self._exit_code is not None:
             if code != 0:
-                self._exit_code = max(self._exit_code, int(child.number == FRONT))
-            if child.number == FRONT:
+                self._exit_code = max(self._exit_code, int(child.is_front))
+            if not self._draining():
                 self._stop_workers()
-            elif FRONT in self._children and not self._drained:
-                self._restart(child.number)  # the front end still drains: its calls need every worker
+            elif not child.is_front:
+                self._restart(child.number)  # a front end still drains: its calls need every worker
             return
         if not self._up:
             self._give_up(f"{child.name} died while starting: {describe_exit(code)}; see the log above")
             return
         log.error("%s died: %s; replacing it", child.name, describe_exit(code))
+        self._away.add(child.number)
+        if not any(other.is_front for other in self._children.values()):
+            self._away.update(range(len(self._config.workers)))  # no front end can use any
         self._restart(child.number)
 
     def _restart(self, number: int) -> None:
-        if number != FRONT:
+        if not is_front(number):
             self._generations[number] += 1
         failures = self._failed_starts[number]
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures) if failures else 0.0
@@ -332,9 +409,9 @@ class Supervisor:
         self._after(pause_s, lambda: self._start_again(number))
 
     def _start_again(self, number: int) -> None:
-        if self._exit_code is None or (FRONT in self._children and not self._drained):
-            if number == FRONT:
-                self._start_front()
+        if self._exit_code is None or (not is_front(number) and self._draining()):
+            if is_front(number):
+                self._start_front(number)
             else:
                 self._start_worker(number)
             child = self._children[number]
@@ -342,10 +419,52 @@ class Supervisor:
 
     def _check_came_back(self, child: Child) -> None:
         """A replacement that hangs before it takes requests is itself replaced."""
-        came_back = child.ready if child.number == FRONT else child.number in self._serving
+        came_back = child.ready if child.is_front else any(child.number == worker for _, worker in self._serving)
         if self._children.get(child.number) is child and not came_back:
             log.error("%s takes no requests after %g s; replacing it", child.name, self._config.start_timeout_s)
             child.process.kill()
+
+    # ---- clients' connections, where there are several front ends
+
+    def _deal_if_ready(self) -> None:
+        """Accept connections while there is a front end to take them; else they wait."""
+        wanted = self._several and self._exit_code is None and any(self._dealable())
+        if wanted != self._dealing:
+            self._dealing = wanted
+            if wanted:
+                self._selector.register(self._http, selectors.EVENT_READ, self._deal)
+            else:
+                self._selector.unregister(self._http)
+
+    def _dealable(self) -> list[Child]:
+        """Front ends that can take a connection."""
+        return [child for child in self._children.values() if child.is_front and child.ready]
+
+    def _deal(self) -> None:
+        for _ in range(MOST_ACCEPTED):
+            try:
+                connection, _ = self._http.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                log.warning("a connection could not be accepted: %s", exc.strerror)
+                return
+            with connection:
+                self._hand_over(connection)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        """Give a connection to the front end that has the fewest; one that is dying, or hangs, is passed over."""
+
+        def connections(child: Child) -> tuple[int, int]:
+            return child.dealt - self._board.closed_by(child.place), child.dealt
+
+        for child in sorted(self._dealable(), key=connections):
+            assert child.deals is not None
+            with contextlib.suppress(OSError):
+                socket.send_fds(child.deals, [b"\0"], [connection.fileno()])
+                child.dealt += 1
+                return
+        log.warning("a connection was closed: no front end takes it")
 
     # ---- stopping
 
@@ -375,16 +494,24 @@ class Supervisor:
 
     def _drain(self) -> None:
         self._exit_code = 0
+        if self._dealing:
+            self._deal()
+            self._deal_if_ready()
         self._http.close()  # so that, once the front end has closed its own, new connections are refused at once
-        if FRONT in self._children:
-            self._children[FRONT].stop()
-        else:
+        for child in self._children.values():
+            if child.is_front:
+                child.stop()
+        if not self._draining():
             self._stop_workers()
         self._after(self._config.drain_timeout_s + KILL_AFTER_S, self._overdue)
 
+    def _draining(self) -> bool:
+        """Whether a front end still needs the workers."""
+        return any(child.is_front and not child.drained for child in self._children.values())
+
     def _stop_workers(self) -> None:
         for child in self._children.values():
-            if child.number != FRONT:
+            if not child.is_front:
                 child.stop()
 
     def _overdue(self) -> None:

@@ -129,23 +129,26 @@ def every_engine(formats: Path, images: Path) -> Iterator[Server]:
     assert server.stop() == 0
 
 
-@pytest.fixture(scope="module", params=["simulated", "torch", *FORMATS])
+@pytest.fixture(scope="module", params=["simulated", "two-front-ends", "torch", *FORMATS])
 def target(request: pytest.FixtureRequest, images: Path) -> Iterator[Target]:
-    """The same tests on 8 workers with the simulated engine, on 2 with torch, and on 2 with each other engine and format."""
+    """The same tests on 8 workers with the simulated engine, on 2 with two front ends, on 2 with torch, and on 2 with each
+    other engine and format.
+    """
     if request.param in FORMATS:
         server: Server = request.getfixturevalue("every_engine")
         engine, kind = FORMATS[request.param]
         with server.client() as client:
             yield Target(server, client, request.param, images, engine, 2, f"{NETWORK}-{kind}", fixed_size=True)
         return
-    is_simulated = request.param == "simulated"
+    is_simulated = request.param != "torch"
+    workers, fronts = {"simulated": (8, 1), "two-front-ends": (2, 2), "torch": (2, 1)}[request.param]
     if is_simulated:
-        options = ["--workers", "8", "--devices", "cpu"]
+        options = ["--workers", str(workers), "--devices", "cpu", "--front-ends", str(fronts)]
     else:
         options = ["--workers", "2", "--models-dir", str(request.getfixturevalue("repository"))]
     server = Server(*options, "--data-root", str(images), "--max-body-mb", "8", cwd=images).wait_ready()
     with server.client() as client:
         if is_simulated:
             simulated(client, NETWORK, forward_s=0.001, bytes=1_000_000)
-        yield Target(server, client, NETWORK, images, request.param, 8 if is_simulated else 2, NETWORK)
+        yield Target(server, client, NETWORK, images, "simulated" if is_simulated else request.param, workers, NETWORK)
     assert server.stop() == 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from dlserve import board
 from dlserve.config import Limits
 from dlserve.errors import ApiError, BodyTimeoutError, BodyTooLargeError, QueueFullError
 from dlserve.front import asgi
@@ -75,6 +76,18 @@ def test_bodies_are_limited_together() -> None:
     assert caught.value.reason == "body_bytes"
     bodies.release(held)
     assert read(bodies, sending(b"b" * 60))
+
+
+def test_bodies_of_several_front_ends_are_limited_together() -> None:
+    descriptor = board.make(2, 1)
+    one, other = (Bodies(LIMITS, board.Board(descriptor, 2, 1, place)) for place in (0, 1))
+    held = read(one, sending(b"a" * 100))
+    with pytest.raises(QueueFullError):
+        read(other, sending(b"b" * 60))
+    one.release(held)
+    assert read(other, sending(b"b" * 60))
+    with pytest.raises(QueueFullError):
+        read(one, sending(b"a" * 100))
 
 
 def test_a_body_that_stops_coming_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,8 @@ def hammer(client: httpx.Client, count: int, users: int, query: str = "") -> tup
     return statuses, wait
 
 
-def test_a_killed_worker_costs_no_answer_and_is_replaced(start_server: Start) -> None:
-    server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
+def test_a_killed_worker_costs_no_answer_and_is_replaced(start_either: Start) -> None:
+    server = start_either("--workers", "2", "--devices", "cpu").wait_ready()
     with server.client(limits=httpx.Limits(max_connections=8)) as client:
         simulated(client, "sim", forward_s=0.01)
         statuses, wait = hammer(client, 500, 8)
@@ -81,8 +81,8 @@ def test_with_one_worker_its_calls_wait_for_the_new_one(start_server: Start) -> 
         assert wait() == [200] * 3
 
 
-def test_a_call_that_kills_two_workers_gets_an_error_that_says_so(start_server: Start) -> None:
-    server = start_server("--workers", "1", "--devices", "cpu").wait_ready()
+def test_a_call_that_kills_two_workers_gets_an_error_that_says_so(start_either: Start) -> None:
+    server = start_either("--workers", "1", "--devices", "cpu").wait_ready()
     with server.client() as client:
         simulated(client, "sim", forward_s=60)
         with ThreadPoolExecutor(1) as pool:
@@ -101,8 +101,8 @@ def test_a_call_that_kills_two_workers_gets_an_error_that_says_so(start_server: 
         assert post(client, "well").status_code == 200
 
 
-def test_a_hung_worker_is_replaced_and_its_call_answered(start_server: Start) -> None:
-    server = start_server("--workers", "2", "--devices", "cpu", "--worker-timeout", "1").wait_ready()
+def test_a_hung_worker_is_replaced_and_its_call_answered(start_either: Start) -> None:
+    server = start_either("--workers", "2", "--devices", "cpu", "--worker-timeout", "1").wait_ready()
     with server.client() as client:
         simulated(client, "sim", forward_s=0.01)
         pids = worker_pids(server)
@@ -125,8 +125,8 @@ def test_a_killed_front_end_comes_back_with_its_services(start_server: Start, tm
     assert server.stop() == 0
 
 
-def test_a_worker_that_joins_while_a_service_is_made_learns_of_it(start_server: Start) -> None:
-    server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
+def test_a_worker_that_joins_while_a_service_is_made_learns_of_it(start_either: Start) -> None:
+    server = start_either("--workers", "2", "--devices", "cpu").wait_ready()
     with server.client() as client, ThreadPoolExecutor(1) as pool:
         first, second = worker_pids(server)
         os.kill(first, signal.SIGSTOP)
@@ -166,8 +166,8 @@ def test_signals_to_every_process_of_the_service_are_one_ordered_stop(start_serv
     assert "replaced" not in "".join(server.log)
 
 
-def test_without_a_worker_only_so_many_calls_wait(start_server: Start) -> None:
-    server = start_server("--workers", "1", "--devices", "cpu", "--queue", "2").wait_ready()
+def test_without_a_worker_only_so_many_calls_wait(start_either: Start) -> None:
+    server = start_either("--workers", "1", "--devices", "cpu", "--queue", "2").wait_ready()
     with server.client() as client:
         simulated(client, "sim")
         (pid,) = worker_pids(server)
@@ -182,19 +182,19 @@ def test_without_a_worker_only_so_many_calls_wait(start_server: Start) -> None:
         assert set(statuses) == {200, 429}
 
 
-def test_nothing_outlives_a_killed_supervisor(start_server: Start) -> None:
-    server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
+def test_nothing_outlives_a_killed_supervisor(start_either: Start) -> None:
+    server = start_either("--workers", "2", "--devices", "cpu").wait_ready()
     children = psutil.Process(server.process.pid).children()
-    assert len(children) == 3
+    assert len(children) == 2 + server.front_ends
     server.process.kill()
     _, alive = psutil.wait_procs(children, timeout=DEADLINE_S)
     assert not alive
     assert server.end() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_answers_everything_that_was_accepted(start_server: Start, number: signal.Signals) -> None:
-    server = start_server("--workers", "2", "--devices", "cpu").wait_ready()
+@pytest.mark.parametrize(("number", "fronts"), [(signal.SIGTERM, "1"), (signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+def test_a_stop_answers_everything_that_was_accepted(start_server: Start, number: signal.Signals, fronts: str) -> None:
+    server = start_server("--workers", "2", "--devices", "cpu", "--front-ends", fronts).wait_ready()
     with server.client() as client:
         simulated(client, "sim", forward_s=0.3)
         _, wait = hammer(client, 16, 16, query="?best=1")
@@ -222,8 +222,8 @@ def test_a_second_signal_stops_at_once(start_server: Start) -> None:
     assert server.end() == 1
 
 
-def test_what_does_not_drain_in_time_is_stopped_with_exit_code_1(start_server: Start) -> None:
-    server = start_server("--workers", "1", "--devices", "cpu", "--drain-timeout", "1").wait_ready()
+def test_what_does_not_drain_in_time_is_stopped_with_exit_code_1(start_either: Start) -> None:
+    server = start_either("--workers", "1", "--devices", "cpu", "--drain-timeout", "1").wait_ready()
     with server.client() as client:
         simulated(client, "sim", forward_s=600)
         with ThreadPoolExecutor(1) as pool:
@@ -234,8 +234,8 @@ def test_what_does_not_drain_in_time_is_stopped_with_exit_code_1(start_server: S
     assert server.end() == 1
 
 
-def test_a_full_queue_is_a_429_at_once_that_says_when_to_come_back(start_server: Start) -> None:
-    server = start_server("--workers", "1", "--devices", "cpu", "--queue", "2", "--max-batch", "1").wait_ready()
+def test_a_full_queue_is_a_429_at_once_that_says_when_to_come_back(start_either: Start) -> None:
+    server = start_either("--workers", "1", "--devices", "cpu", "--queue", "2", "--max-batch", "1").wait_ready()
     with server.client() as client:
         simulated(client, "sim", forward_s=0.5)
         _, wait = hammer(client, 2, 2)
@@ -248,8 +248,8 @@ def test_a_full_queue_is_a_429_at_once_that_says_when_to_come_back(start_server:
         assert post(client).status_code == 200
 
 
-def test_work_whose_client_has_left_is_dropped_before_it_runs(start_server: Start) -> None:
-    server = start_server("--workers", "1", "--devices", "cpu", "--max-batch", "1").wait_ready()
+def test_work_whose_client_has_left_is_dropped_before_it_runs(start_either: Start) -> None:
+    server = start_either("--workers", "1", "--devices", "cpu", "--max-batch", "1").wait_ready()
     with server.client() as client:
         simulated(client, "sim", forward_s=1.0)
         _, wait = hammer(client, 1, 1)
@@ -331,6 +331,9 @@ def test_a_taken_port_is_named(start_server: Start) -> None:
         (["--host", EVERYWHERE], "--api-key-file"),
         (["--preload", "nobody"], "there is no such model"),
         (["--workers", "0"], "not between 1 and"),
+        (["--front-ends", "0"], "not between 1 and 64"),
+        (["--front-ends", "65"], "not between 1 and 64"),
+        (["--front-ends", "two"], "--front-ends"),
         (["--balance", "magic"], "invalid choice"),
     ],
 )

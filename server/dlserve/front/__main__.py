@@ -1,4 +1,4 @@
-"""The front end's process: `python -m dlserve.front --fd N --http-fd N --workers-fd N`, started by the supervisor."""
+"""A front end's process: `python -m dlserve.front --fd N --http-fd N --workers-fd N ...`, started by the supervisor."""
 
 import argparse
 import asyncio
@@ -10,12 +10,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import uvicorn
 import uvloop
 
 from dlserve import hardware, logs
+from dlserve.board import Board
 from dlserve.config import Config
 from dlserve.control import Event, line
 from dlserve.errors import StartError
@@ -26,20 +29,39 @@ from dlserve.front.api.predict import Predict
 from dlserve.front.app import App, make_api
 from dlserve.front.asgi import Bodies
 from dlserve.front.balancer import policy
+from dlserve.front.catalogue import Catalogue
 from dlserve.front.creation import Creator
+from dlserve.front.dealing import Dealing, counting_protocol
 from dlserve.front.dispatch import Dispatcher
+from dlserve.front.fellows import Fellows
 from dlserve.front.fetch import Fetcher
 from dlserve.front.link import Link
 from dlserve.front.loading import Loader
 from dlserve.front.metrics import Metrics
 from dlserve.front.pool import PoolEvents, WorkerPool
 from dlserve.front.prefetching import Prefetcher
-from dlserve.front.services import Registry, from_folder
+from dlserve.front.services import Registry
 
 log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 75
 """Longer than a load tester's pauses: a connection closed under its next request would count as an error."""
 START_FAILED = 3
+SERVICES_OF_A_PROCESS = 1 << 32
+"""Numbers of services that each process of a front end has to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which front end this is."""
+
+    number: int
+    """From 0."""
+    process: int
+    """Counts the processes of all front ends from 0."""
+    folder: Path
+    """Shared with the others."""
+    board: Board | None
+    """None: there are no others."""
 
 
 class _Server(uvicorn.Server):
@@ -62,17 +84,18 @@ class _Server(uvicorn.Server):
 class FrontEnd:
     """All parts of the front end, put together."""
 
-    def __init__(self, config: Config, report: Callable[[Event], None]) -> None:
+    def __init__(self, config: Config, place: Place, report: Callable[[Event], None]) -> None:
         self._config = config
+        self._board = place.board
         self._report = report
-        registry = Registry()
-        from_folder(registry, config.models_dir)
+        registry = Registry(place.process * SERVICES_OF_A_PROCESS)
         events = PoolEvents(
-            ready=lambda index: report(Event("worker-ready", worker=index)),
-            failed=lambda index, why: report(Event("worker-failed", why, index)),
+            ready=lambda index: report(Event("worker-ready", "", index, self.pool.workers[index].restarts)),
+            failed=lambda index, why: report(Event("worker-failed", why, index, self.pool.workers[index].restarts)),
             moved=lambda *moved: metrics.moved(*moved),  # noqa: PLW0108  metrics are made after the pool
         )
-        self.pool = WorkerPool(len(config.workers), registry, (*config.preload, *config.pinned), events)
+        preload = (*config.preload, *config.pinned)
+        self.pool = WorkerPool(len(config.workers), registry, preload, events, place.board)
         prefetcher = Prefetcher(self.pool)
         self.dispatcher = Dispatcher(
             self.pool,
@@ -80,7 +103,7 @@ class FrontEnd:
             queue=config.limits.queue,
             worker_timeout_s=config.worker_timeout_s,
             wait_s=config.start_timeout_s,
-            stuck=lambda index, why: report(Event("stuck", why, index)),
+            stuck=lambda index, why: report(Event("stuck", why, index, self.pool.workers[index].restarts)),
             prefetcher=prefetcher if config.prefetch and config.balance == "predicted" else None,
         )
         on_gpus = {worker.device for worker in config.workers} - {"cpu"}
@@ -88,17 +111,25 @@ class FrontEnd:
             self.pool.workers,
             registry,
             self.dispatcher.counts,
-            prefetcher,
+            prefetcher.hints,
             lambda: hardware.gpus(config.visible_gpus) if on_gpus else (),
         )
         self.fetcher = Fetcher(config.allow_urls)
-        self.bodies = bodies = Bodies(config.limits)
-        creator = Creator(config, registry, self.pool)
+        self.bodies = bodies = Bodies(config.limits, place.board)
+        self.fellows = fellows = Fellows(
+            place.folder,
+            place.number,
+            config.front_ends,
+            lambda: self.catalogue.follow(),  # noqa: PLW0108  it is made after the fellows
+            metrics.tally,
+        )
+        self.catalogue = Catalogue(registry, self.pool, fellows, place.folder)
+        creator = Creator(config, registry, self.pool, self.catalogue)
         api = make_api(importlib.metadata.version("dlserve"))
-        api.include_router(services.router(registry, self.pool, creator, bodies, self._facts()))
-        api.include_router(ops.router(self.pool, metrics))
-        loader = Loader(config.models_dir, registry, self.pool, creator)
-        api.include_router(kserve.router(registry, self.pool, loader, bodies, config.limits))
+        api.include_router(services.router(registry, self.pool, creator, fellows, bodies, self._facts()))
+        api.include_router(ops.router(self.pool, metrics, fellows))
+        loader = Loader(config.models_dir, registry, self.catalogue, creator)
+        api.include_router(kserve.router(registry, self.pool, loader, fellows, bodies, config.limits))
         self._calls = Calls(config.api_key, bodies, registry, self.dispatcher, metrics)
         predict, infer = Predict(config, bodies, self.fetcher), Infer(config.limits, bodies)
         self.app = App(api, self._calls, predict, infer, config.api_key)
@@ -115,7 +146,13 @@ class FrontEnd:
             "drop_page_cache": config.drop_page_cache,
             "queue": config.limits.queue,
             "threads_per_worker": [worker.threads for worker in config.workers],
+            "front_ends": config.front_ends,
         }
+
+    async def begin(self) -> None:
+        """Know the services. Raises StartError."""
+        await self.fellows.start()
+        await self.catalogue.begin(self._config.models_dir)
 
     async def run(self, commands: asyncio.StreamReader, http: socket.socket, workers: socket.socket) -> None:
         """Serve until told to stop, then finish what is running."""
@@ -123,7 +160,7 @@ class FrontEnd:
         links = await loop.create_unix_server(lambda: Link(self.pool), sock=workers)
         settings = uvicorn.Config(
             self.app,
-            http="httptools",
+            http="httptools" if self._board is None else counting_protocol(self._board),
             loop="none",
             ws="none",
             lifespan="off",
@@ -135,41 +172,54 @@ class FrontEnd:
             timeout_graceful_shutdown=max(1, round(self._config.drain_timeout_s)),
             backlog=2048,
         )
-        server = _Server(settings, lambda: self._report(Event("ready")))
+        server = _Server(settings, lambda: self._started(dealing))
+        dealing = None if self._board is None else Dealing(http, server, self._board)
         background = [
             asyncio.create_task(self.dispatcher.sweep()),
             asyncio.create_task(self.bodies.sweep()),
-            asyncio.create_task(_obey(commands, server)),
+            asyncio.create_task(_obey(commands, server, dealing)),
         ]
-        await server.serve(sockets=[http])
+        await server.serve(sockets=[http] if dealing is None else [])
         log.info("drained: %d predict calls accepted, %d answered", self._calls.accepted, self._calls.answered)
         self._report(Event("drained"))
         await self.pool.wait_empty()
         for task in background:
             task.cancel()
         links.close()
+        self.fellows.close()
         await self.fetcher.close()
 
+    def _started(self, dealing: Dealing | None) -> None:
+        if dealing is not None:
+            dealing.start()
+        self._report(Event("ready"))
 
-async def _obey(commands: asyncio.StreamReader, server: uvicorn.Server) -> None:
+
+async def _obey(commands: asyncio.StreamReader, server: uvicorn.Server, dealing: Dealing | None) -> None:
     """Stop when told; vanish when the supervisor has."""
-    while await commands.readline():
-        server.should_exit = True  # "stop" is the only command
+    while await commands.readline():  # "stop" is the only command
+        if dealing is not None and not server.should_exit:
+            await dealing.close()
+        server.should_exit = True
     os._exit(1)
 
 
-async def _main(control_fd: int, http_fd: int, workers_fd: int) -> int:
-    reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=control_fd))
+async def _main(given: argparse.Namespace) -> int:
+    reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=given.fd))
     config = msgspec.json.decode(await reader.readline(), type=Config)
-    logs.configure("front", config.log_format)
+    several = config.front_ends > 1
+    logs.configure(f"front-{given.number}" if several else "front", config.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the supervisor says when the server starts and stops
+    board = Board(given.board_fd, config.front_ends, len(config.workers), given.number) if several else None
+    place = Place(given.number, given.process, given.folder, board)
     try:
-        front = FrontEnd(config, lambda event: writer.write(line(event)))
+        front = FrontEnd(config, place, lambda event: writer.write(line(event)))
+        await front.begin()
     except StartError as exc:
         writer.write(line(Event("failed", str(exc))))
         await writer.drain()
         return START_FAILED
-    await front.run(reader, socket.socket(fileno=http_fd), socket.socket(fileno=workers_fd))
+    await front.run(reader, socket.socket(fileno=given.http_fd), socket.socket(fileno=given.workers_fd))
     return 0
 
 
@@ -178,15 +228,17 @@ def main() -> int:
     options = argparse.ArgumentParser(
         prog="dlserve.front", description="started by dlserve; not meant to be run by hand"
     )
-    for name in ("--fd", "--http-fd", "--workers-fd"):
+    for name in ("--fd", "--http-fd", "--workers-fd", "--number", "--process"):
         options.add_argument(name, type=int, required=True)
+    options.add_argument("--board-fd", type=int)
+    options.add_argument("--folder", type=Path, required=True)
     given = options.parse_args()
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
     ):  # they may reach the whole group; the supervisor decides what they mean
         signal.signal(number, signal.SIG_IGN)
-    return uvloop.run(_main(given.fd, given.http_fd, given.workers_fd))
+    return uvloop.run(_main(given))
 
 
 if __name__ == "__main__":

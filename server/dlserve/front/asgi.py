@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dlserve.board import Board
 from dlserve.config import Limits
 from dlserve.errors import (
     ApiError,
@@ -48,9 +49,12 @@ class _Reading:
 class Bodies:
     """Request bodies being held: read within the limits, and counted so that memory is bounded."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, board: Board | None = None) -> None:
+        """`board`: shared with other front ends, whose bodies count too; None: there are none."""
         self._limits = limits
+        self._board = board
         self.held_bytes = 0
+        """By this front end."""
         self._readings: set[_Reading] = set()
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive) -> list[bytes]:
@@ -79,7 +83,7 @@ class Bodies:
                     pieces.append(piece)
                     if size > limit:
                         raise self._too_large()
-                    if self.held_bytes > self._limits.queue_bytes:
+                    if (self.held_bytes if self._board is None else self._held_by_all()) > self._limits.queue_bytes:
                         raise QueueFullError(
                             "the server holds as many request bytes as --queue-mb allows; come back later",
                             "body_bytes",
@@ -88,7 +92,7 @@ class Bodies:
                 if not message.get("more_body", False):
                     break
         except BaseException as exc:
-            self.held_bytes -= size
+            self._give_back(size)
             if reading.expired and isinstance(exc, asyncio.CancelledError) and reading.task is not None:
                 reading.task.uncancel()
                 raise BodyTimeoutError(
@@ -111,7 +115,17 @@ class Bodies:
 
     def release(self, pieces: Iterable[bytes]) -> None:
         """The body is no longer needed."""
-        self.held_bytes -= sum(map(len, pieces))
+        self._give_back(sum(map(len, pieces)))
+
+    def _give_back(self, size: int) -> None:
+        self.held_bytes -= size
+        if self._board is not None:
+            self._board.holds(self.held_bytes)
+
+    def _held_by_all(self) -> int:
+        assert self._board is not None
+        self._board.holds(self.held_bytes)
+        return self.held_bytes + self._board.held_elsewhere()
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(

@@ -39,6 +39,10 @@ class WorkerView:
     """Services that it was hinted to load, and has not answered about."""
     prefetched: set[int] = field(default_factory=set)
     """Services that it has loaded for a hint, and no request has used since."""
+    awaited: frozenset[int] = frozenset()
+    """Services that a call of another front end, on its way, will load."""
+    hinted: frozenset[int] = frozenset()
+    """Services that another front end has hinted it to load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def load_s_on(request: Request, worker: WorkerView) -> float:
         return request.load_s
     if request.cache == "host":
         return request.host_load_s
-    if request.service in worker.resident:
+    if request.service in worker.resident or request.service in worker.awaited:
         return 0.0
     return request.host_load_s if request.service in worker.staged else request.load_s
 

@@ -25,6 +25,7 @@ from dlserve.errors import (
 )
 from dlserve.front import parameters
 from dlserve.front.api.deepdetect import document
+from dlserve.front.catalogue import Catalogue
 from dlserve.front.parameters import Output, section
 from dlserve.front.pool import WorkerPool
 from dlserve.front.services import Registry, Service
@@ -47,21 +48,19 @@ CLEAR = ("mem", "index", *_FILES)
 class Creator:
     """Creates and deletes services."""
 
-    def __init__(self, config: Config, registry: Registry, pool: WorkerPool) -> None:
+    def __init__(self, config: Config, registry: Registry, pool: WorkerPool, catalogue: Catalogue) -> None:
         self._config = config
         self._registry = registry
         self._pool = pool
+        self._catalogue = catalogue
 
     async def create(self, name: str, body: bytes) -> None:
         """Make a service and have a worker check it. Raises ApiError as in DeepDetect's table."""
         name = name.lower()
         _check_name(name)
-        self._registry.reserve(name)
-        try:
+        async with self._catalogue.reserved(name):
             given = document(body)
             await self.introduce(await asyncio.to_thread(self._read, name, given))
-        finally:
-            self._registry.release(name)
 
     async def introduce(self, service: Service, *, load: bool = False) -> None:
         """Have a service checked and built, then make it known; `load`: with its weights on every device.
@@ -73,12 +72,12 @@ class Creator:
         try:
             prepare = self._pool.load if load else self._pool.prepare
             prepared = _good(await prepare(service, self._config.start_timeout_s))
+            service.expectation.weights_bytes = prepared.weights_bytes
+            await self._catalogue.enter(service)
         except BaseException:
-            self._pool.forget(service)
+            if self._registry.by_number(service.number) is None:
+                self._pool.forget(service)
             raise
-        service.expectation.weights_bytes = prepared.weights_bytes
-        self._registry.add(service)
-        self._pool.settled(service)
 
     async def load(self, service: Service) -> None:
         """Bring the weights of a service that is known onto every device. Raises ApiError."""
@@ -188,8 +187,10 @@ class Creator:
         root = self._config.models_dir
         if files and not (root and Path(folder).is_relative_to(root)):
             raise RequestError(f"clear={clear}: only folders below --models-dir are cleared; use clear=mem")
-        self._registry.remove(service)
-        self._pool.forget(service)
+        try:
+            await self._catalogue.remove(service)
+        except ServiceNotFoundError as exc:
+            raise NotFoundError(str(exc)) from None
         if files:
             try:
                 await asyncio.to_thread(repository.clear, Path(folder), files)

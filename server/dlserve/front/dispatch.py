@@ -11,7 +11,7 @@ from dlmodels.images import InputSpec
 
 from dlserve.errors import ApiError, InputError, InternalError, NoWorkerError, QueueFullError, RequestError
 from dlserve.front.balancer import EXPECTED, Policy, Request, WorkerView, cost_s
-from dlserve.front.link import Link, WorkerLostError
+from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.pool import WorkerPool
 from dlserve.front.prefetching import Prefetcher
@@ -153,25 +153,30 @@ class Dispatcher:
         while True:
             views = self._pool.views if pinned is None else self._pool.pinned(pinned)
             if views:
-                break
+                self._pool.refresh(views)
+                if pinned is None:
+                    position = self._policy(request, views, self._queue)
+                else:
+                    position = 0 if views[0].in_flight < self._queue else None
+                if position is None:
+                    raise self._full(min(view.work_s for view in views))
+                chosen = views[position]
+                if self._pool.claim(chosen, self._queue):
+                    break
+                continue  # another front end was faster
             deadline = deadline or perf_counter() + self._wait_s
             await self._wait_for_a_worker(call, deadline - perf_counter())
-        if pinned is None:
-            position = self._policy(request, views, self._queue)
-        else:
-            position = 0 if views[0].in_flight < self._queue else None
-        if position is None:
-            raise self._full(min(view.work_s for view in views))
-        chosen = views[position]
         if self._prefetcher is not None and pinned is None and chosen.in_flight and request.service in chosen.resident:
             self._prefetcher.consider(call.service, request)
         return chosen, request
 
     async def _wait_for_a_worker(self, call: PredictCall, timeout_s: float) -> None:
         """Wait, among a bounded number, until a worker comes or goes. Raises ClientLeftError if the client does."""
-        if self._waiting >= self._queue * len(self._pool.workers):
+        board = self._pool.board
+        elsewhere = 0 if board is None else board.waiting_elsewhere()
+        if self._waiting + elsewhere >= self._queue * len(self._pool.workers):
             raise self._full(1.0)
-        self._waiting += 1
+        self._waits(1)
         change = asyncio.ensure_future(self._pool.wait_for_change(timeout_s))
         left = asyncio.ensure_future(call.left())
         try:
@@ -180,9 +185,14 @@ class Dispatcher:
                 raise self._gone()
             change.result()
         finally:
-            self._waiting -= 1
+            self._waits(-1)
             change.cancel()
             left.cancel()
+
+    def _waits(self, more: int) -> None:
+        self._waiting += more
+        if self._pool.board is not None:
+            self._pool.board.waits(self._waiting)
 
     def _full(self, wait_s: float) -> QueueFullError:
         return QueueFullError(
@@ -191,13 +201,12 @@ class Dispatcher:
             max(1, math.ceil(wait_s)),
         )
 
-    async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, float]:
+    def _ask(self, call: PredictCall, view: WorkerView, *, lone: bool) -> "tuple[_Flight, asyncio.Future[Answer]]":
+        """Send a call to a worker. Raises WorkerLostError at once if it is down."""
         link = self._pool.link_of(view)
         number = link.next_id()
         service, execution, output = call.service, call.execution, call.output
-        cost = cost_s(request, view)
         sent = perf_counter()
-        lone = not self._flights
         job = Job(
             number,
             service.number,
@@ -210,16 +219,23 @@ class Dispatcher:
             lone,
             output.whole,
         )
-        answer_to_come = link.ask(job, number, call.body)
-        flight = _Flight(call, link, number, sent)
+        return _Flight(call, link, number, sent), link.ask(job, number, call.body)
+
+    async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, float]:
+        pool, service = self._pool, request.service
+        cost = cost_s(request, view)
+        lone = not self._flights and (pool.board is None or pool.board.quiet_elsewhere())
+        try:
+            flight, answer_to_come = self._ask(call, view, lone=lone)
+        except BaseException:
+            pool.unclaim(view)
+            raise
         self._flights.add(flight)
         if lone and request.forward_s < SPIN_FORWARD_S:
-            self._spin_until = sent + SPIN_S
+            self._spin_until = flight.sent + SPIN_S
             if not self._spinning:
                 self._spin()
-        view.in_flight += 1
-        view.work_s += cost
-        expected = view.resident.setdefault(service.number, EXPECTED)  # the next call of it may follow this one
+        expected = pool.began(view, service, cost)
         try:
             answer = await answer_to_come
         except WorkerLostError:
@@ -228,18 +244,18 @@ class Dispatcher:
             raise
         finally:
             self._flights.discard(flight)
-            view.in_flight -= 1
-            view.work_s = view.work_s - cost if view.in_flight else 0.0
+            pool.ended(view, cost)
             if flight.watcher is not None:
                 flight.watcher.cancel()
         if isinstance(answer, Failure):
-            if expected == view.resident.get(service.number) == EXPECTED:
-                del view.resident[service.number]  # it did not come to a load
+            if expected == view.resident.get(service) == EXPECTED:
+                del view.resident[service]  # it did not come to a load
+                pool.expectations_changed(view)
             if answer.failure == "cancelled":
                 raise self._gone()
             raise _FAILURES[answer.failure](answer.message)
         assert isinstance(answer, Reply)
-        return answer, sent
+        return answer, flight.sent
 
     def _spin(self) -> None:
         """Keep the event loop from sleeping while the only call is about to be answered."""
@@ -278,12 +294,20 @@ class Dispatcher:
                 if flight.watcher is None and now - flight.sent > SWEEP_S:
                     flight.watcher = asyncio.create_task(self._watch(flight))
             for worker in self._pool.workers:
-                link = worker.link
-                if link is None or worker.condemned or not link.open_questions:
+                if worker.link is None or worker.condemned:
                     continue
-                if (idle_s := now - link.last_progress) > self._worker_timeout_s:
+                last_progress = self._last_progress(worker.view.index, worker.link)
+                if worker.link.open_questions and (idle_s := now - last_progress) > self._worker_timeout_s:
                     worker.condemned = True
                     self._stuck(worker.view.index, f"no progress for {idle_s:.1f} s with work to do")
+
+    def _last_progress(self, worker: int, link: Link) -> float:
+        """When a worker last answered anything, or was asked while idle: this front end, or another."""
+        board = self._pool.board
+        if board is None:
+            return link.last_progress
+        board.progressed(worker, link.last_progress)
+        return board.last_progress(worker)
 
     async def _watch(self, flight: _Flight) -> None:
         await flight.call.left()

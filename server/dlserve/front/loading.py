@@ -16,25 +16,24 @@ from dlmodels import repository
 from dlmodels.errors import ModelError
 
 from dlserve.errors import RequestError, ServiceNotFoundError
+from dlserve.front.catalogue import Catalogue
 from dlserve.front.creation import Creator
-from dlserve.front.pool import WorkerPool
 from dlserve.front.services import Registry, Service
 
 
 class Loader:
     """Loads and unloads services."""
 
-    def __init__(self, models_dir: str, registry: Registry, pool: WorkerPool, creator: Creator) -> None:
+    def __init__(self, models_dir: str, registry: Registry, catalogue: Catalogue, creator: Creator) -> None:
         self._models_dir = models_dir
         self._registry = registry
-        self._pool = pool
+        self._catalogue = catalogue
         self._creator = creator
 
     async def load(self, name: str) -> None:
         """Make a model ready, its weights on every device. Raises ApiError, and leaves an unloaded model unloaded."""
         name = name.lower()
-        unloaded = self._registry.find_unloaded(name)
-        if unloaded is None:
+        if self._registry.find_unloaded(name) is None:
             try:
                 known = self._registry.find(name)
             except ServiceNotFoundError:
@@ -42,20 +41,16 @@ class Loader:
             if known is not None:
                 await self._creator.load(known)
                 return
-        self._registry.reserve(name)
-        try:
+        async with self._catalogue.reserved(name):
+            unloaded = self._registry.find_unloaded(name)
             service = self._registry.again(unloaded) if unloaded else await self._from_folder(name)
             await self._creator.introduce(service, load=True)
-        finally:
-            self._registry.release(name)
 
-    def unload(self, name: str) -> None:
+    async def unload(self, name: str) -> None:
         """Free all that a model holds. Harmless where it is unloaded. Raises ServiceNotFoundError."""
         if self._registry.find_unloaded(name) is not None:
             return
-        service = self._registry.find(name)
-        self._registry.unload(service)
-        self._pool.forget(service)
+        await self._catalogue.unload(self._registry.find(name))
 
     async def _from_folder(self, name: str) -> Service:
         folder = Path(self._models_dir, name)

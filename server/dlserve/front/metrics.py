@@ -3,9 +3,11 @@
 One thread owns them, so there are no locks on the way of a request; prometheus-client does the exposition.
 """
 
+import copy
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import psutil
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -16,8 +18,9 @@ from prometheus_client.utils import floatToGoString
 from dlserve import hardware
 from dlserve.front.dispatch import STAGES, Counts, Outcome
 from dlserve.front.pool import Worker
-from dlserve.front.prefetching import OUTCOMES, Prefetcher
+from dlserve.front.prefetching import OUTCOMES, Hints
 from dlserve.front.services import Registry, Service
+from dlserve.front.tally import Tally, statistics_of
 from dlserve.messages import Evicted, Loaded
 
 CALL_BUCKETS_S = (
@@ -42,6 +45,15 @@ class _Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def plain(self) -> list[Any]:
+        """For another front end; see `add`."""
+        return [self.counts, self.total]
+
+    def add(self, plain: list[Any]) -> None:
+        """Count what another front end has counted."""
+        self.counts = [mine + more for mine, more in zip(self.counts, plain[0], strict=True)]
+        self.total += plain[1]
+
     def cumulative(self) -> list[tuple[str, float]]:
         """Prometheus's form: how many were at most each bound."""
         so_far, rows = 0, []
@@ -64,6 +76,20 @@ class _Served:
         self.stages = {stage: _Histogram(STAGE_BUCKETS_S) for stage in STAGES}
         self.cache: dict[str, int] = defaultdict(int)
 
+    def plain(self) -> list[Any]:
+        """For another front end; see `add`."""
+        histograms = [self.call_s, self.batch_size, *self.stages.values()]
+        return [self.codes, self.images, self.cache, [histogram.plain() for histogram in histograms]]
+
+    def add(self, plain: list[Any]) -> None:
+        """Count what another front end has counted."""
+        codes, images, cache, histograms = plain
+        _add(self.codes, codes)
+        self.images += images
+        _add(self.cache, cache)
+        for histogram, more in zip([self.call_s, self.batch_size, *self.stages.values()], histograms, strict=True):
+            histogram.add(more)
+
 
 class Metrics(Collector):
     """Counts what happens; `expose` renders it for Prometheus."""
@@ -73,23 +99,27 @@ class Metrics(Collector):
         workers: Sequence[Worker],
         registry: Registry,
         counts: Counts,
-        prefetcher: Prefetcher,
+        hints: Hints,
         gpus: Callable[[], tuple[hardware.Gpu, ...]],
     ) -> None:
         self._workers = workers
         self._services = registry
         self._counts = counts
-        self._prefetcher = prefetcher
+        self._hints = hints
         self._gpus = gpus
-        self._served: dict[str, _Served] = defaultdict(_Served)
-        self._busy_s: dict[int, float] = defaultdict(float)
-        self._loads: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0])
-        self._stagings: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0])
-        self._evictions: dict[tuple[str, str, str, str], int] = defaultdict(int)
-        self._rejected: dict[str, int] = defaultdict(int)
+        self._count_from_zero()
         self._exposition = CollectorRegistry()
         self._exposition.register(self)
         self._process = ProcessCollector(registry=self._exposition)
+        self._others: Sequence[Tally] = ()
+
+    def _count_from_zero(self) -> None:
+        self._served: dict[str, _Served] = defaultdict(_Served)
+        self._busy_s: dict[int, float] = defaultdict(float)
+        self._loads: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0.0, 0])
+        self._stagings: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0.0, 0])
+        self._evictions: dict[tuple[str, ...], int] = defaultdict(int)
+        self._rejected: dict[str, int] = defaultdict(int)
 
     # ---- counting
 
@@ -129,32 +159,82 @@ class Metrics(Collector):
         loads[1] += event.seconds
         loads[2] += event.bytes
 
+    # ---- several front ends
+
+    def tally(self) -> Tally:
+        """All that this front end has counted, for the others."""
+        return Tally(
+            served={name: served.plain() for name, served in self._served.items()},
+            counts=[
+                {(str(worker),): [seconds] for worker, seconds in self._busy_s.items()},
+                self._loads,
+                self._stagings,
+                {key: [times] for key, times in self._evictions.items()},
+                {(reason,): [times] for reason, times in self._rejected.items()},
+                {("retries",): [self._counts.retries], ("cancelled",): [self._counts.cancelled]},
+                {key: [times] for key, times in self._hints.outcomes.items()},
+                {(name,): [times] for name, times in self._hints.used.items()},
+            ],
+            statistics={service.lineage: service.statistics for service in (*self._services, *self._services.unloaded)},
+            process={sample.name: sample.value for family in self._process.collect() for sample in family.samples},
+        )
+
+    def become_sum_of(self, tallies: Sequence[Tally], others: Sequence[Tally]) -> None:
+        """Forget what was counted here, and tell the sums of `tallies`; `others`: those of other front ends."""
+        self._count_from_zero()
+        self._counts, self._hints, self._others = Counts(), Hints(), others
+        for tally in tallies:
+            for name, plain in tally.served.items():
+                self._served[name].add(plain)
+            busy, loads, stagings, evictions, rejected, calls, outcomes, used = tally.counts
+            for (worker,), (seconds,) in busy.items():
+                self._busy_s[int(worker)] += seconds
+            for mine, more in ((self._loads, loads), (self._stagings, stagings)):
+                for key, values in more.items():
+                    mine[key] = [one + other for one, other in zip(mine[key], values, strict=True)]
+            for key, (times,) in evictions.items():
+                self._evictions[key] += int(times)
+            for (reason,), (times,) in rejected.items():
+                self._rejected[reason] += int(times)
+            self._counts.retries += int(calls["retries",][0])
+            self._counts.cancelled += int(calls["cancelled",][0])
+            for (name, outcome), (times,) in outcomes.items():
+                self._hints.outcomes[name, outcome] += int(times)
+            for (name,), (times,) in used.items():
+                self._hints.used[name] += int(times)
+
     # ---- exposing
 
-    def expose(self, names: frozenset[str] = frozenset()) -> bytes:
+    def expose(self, names: frozenset[str] = frozenset(), others: Sequence[Tally] = ()) -> bytes:
         """The metrics in Prometheus's text format; of `names`, if there are any, the samples of these names alone.
 
         With many services most of the work is in the histograms of the stages: whoever scrapes often leaves them out.
+        `others`: what other front ends have counted; sums are told then.
         """
-        if not names:
+        if not names and not others:
             return generate_latest(self._exposition)
+        told = self
+        if others:
+            told = copy.copy(self)
+            told.become_sum_of((self.tally(), *others), others)
         chosen = CollectorRegistry()
-        chosen.register(_Chosen(self, names))
+        chosen.register(_Chosen(told, names))
         return generate_latest(chosen)
 
     def choose(self, names: frozenset[str]) -> Iterator[Metric]:
-        """Families with samples of these names, and no others in them."""
+        """Families with samples of these names, and no others in them; all, where there are no names."""
         families = (
             *self._collect_calls(names),
             *self._collect_cache(),
             *self._collect_workers(),
             *self._collect_gpus(),
             *self._collect_deepdetect(),
-            *self._process.collect(),
+            *self._collect_process(),
         )
         for family in families:
-            family.samples = [sample for sample in family.samples if sample.name in names]
-            if family.samples:
+            if names:
+                family.samples = [sample for sample in family.samples if sample.name in names]
+            if family.samples or not names:
                 yield family
 
     def describe(self) -> Iterable[Metric]:
@@ -240,8 +320,8 @@ class Metrics(Collector):
         used = _counter("dlserve_prefetches_used", "Prefetched models that a call has used since", "service")
         for service in self._services:
             for outcome in OUTCOMES:
-                hints.add_metric([service.name, outcome], self._prefetcher.outcomes[service.name, outcome])
-            used.add_metric([service.name], self._prefetcher.used[service.name])
+                hints.add_metric([service.name, outcome], self._hints.outcomes[service.name, outcome])
+            used.add_metric([service.name], self._hints.used[service.name])
         yield from (hints, used)
 
     def _collect_workers(self) -> Iterator[Metric]:
@@ -302,7 +382,7 @@ class Metrics(Collector):
         transform = _counter("deepdetect_transform_duration_seconds", "Time decoding and resizing", *labels)
         batch = GaugeMetricFamily("deepdetect_batch_size_avg", "Images per predict call", labels=list(labels))
         for service in self._services:
-            label, totals = [service.name, "classification"], service.statistics
+            label, totals = [service.name, "classification"], statistics_of(service, self._others)
             count = totals.success + totals.failure
             calls.add_metric(label, count)
             failures.add_metric(label, totals.failure)
@@ -310,6 +390,17 @@ class Metrics(Collector):
             transform.add_metric(label, totals.transform_s)
             batch.add_metric(label, totals.images / count if count else 0)
         yield from (calls, failures, predict, transform, batch)
+
+    def _collect_process(self) -> Iterator[Metric]:
+        """Of the front ends' processes together; they began when the first of them did."""
+        for family in self._process.collect():
+            told = family.samples[0]
+            values = [told.value, *(tally.process[told.name] for tally in self._others if told.name in tally.process)]
+            if told.name == "process_start_time_seconds":
+                family.samples = [told._replace(value=min(values))]
+            elif told.name != "process_max_fds":
+                family.samples = [told._replace(value=sum(values))]
+            yield family
 
 
 class _Chosen(Collector):
@@ -326,6 +417,11 @@ class _Chosen(Collector):
     def collect(self) -> Iterator[Metric]:
         """Them."""
         yield from self._metrics.choose(self._names)
+
+
+def _add(mine: "dict[Any, int]", more: dict[Any, int]) -> None:
+    for key, value in more.items():
+        mine[key] += value
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:

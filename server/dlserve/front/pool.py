@@ -1,4 +1,4 @@
-"""The workers as the front end sees them: who is connected and ready, what each holds, how much is under way there."""
+"""The workers as a front end sees them: who is connected and ready, what each holds, how much is under way there."""
 
 import asyncio
 import logging
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dlserve.board import Board
 from dlserve.errors import NoWorkerError, RequestError
-from dlserve.front.balancer import WorkerView
+from dlserve.front.balancer import EXPECTED, WorkerView
 from dlserve.front.link import Link, WorkerLostError
 from dlserve.front.services import Registry, Service
 from dlserve.messages import (
@@ -57,7 +58,11 @@ class PoolEvents:
 class WorkerPool:
     """Keeps one `Worker` for each position, across restarts of its process."""
 
-    def __init__(self, count: int, registry: Registry, preload: Sequence[str], events: PoolEvents) -> None:
+    def __init__(
+        self, count: int, registry: Registry, preload: Sequence[str], events: PoolEvents, board: Board | None = None
+    ) -> None:
+        """`board`: shared with other front ends; None: there are none."""
+        self.board = board
         self.workers = [Worker(WorkerView(index)) for index in range(count)]
         self.views: list[WorkerView] = []
         """Of the workers that are ready."""
@@ -78,6 +83,7 @@ class WorkerPool:
             worker.link.close()
         worker.link, worker.hello = link, hello
         worker.view = WorkerView(hello.worker, free_bytes=hello.budget_bytes)
+        self.expectations_changed(worker.view)
         worker.restarts, worker.used_bytes, worker.host_used_bytes = hello.generation, 0, 0
         worker.condemned = False
         if worker.ready:
@@ -112,6 +118,7 @@ class WorkerPool:
             if worker.link is link:
                 worker.link, worker.ready, worker.used_bytes, worker.host_used_bytes = None, False, 0, 0
                 worker.view = WorkerView(worker.view.index)
+                self.expectations_changed(worker.view)
                 self._ready_changed()
 
     def moved(self, link: Link, event: Loaded | Evicted) -> None:
@@ -124,7 +131,8 @@ class WorkerPool:
                     (worker.view.staged.add if isinstance(event, Loaded) else worker.view.staged.discard)(event.service)
                 else:
                     self._moved_on_device(worker, service, event)
-                self._events.moved(worker.view.index, service, event)
+                if event.counts:
+                    self._events.moved(worker.view.index, service, event)
 
     def _moved_on_device(self, worker: Worker, service: Service | None, event: Loaded | Evicted) -> None:
         view = worker.view
@@ -136,9 +144,10 @@ class WorkerPool:
             view.prefetched.discard(event.service)
             return
         view.resident[event.service] = "warm"
-        if event.why == "prefetch":
+        self.expectations_changed(view)
+        if event.why == "prefetch" and event.counts:
             view.prefetched.add(event.service)
-        if service is not None:
+        if service is not None and event.why != "standing":
             service.expectation.learn_load(event.seconds, event.source)
 
     def described(self, _link: Link, facts: Described) -> None:
@@ -152,6 +161,56 @@ class WorkerPool:
         self.views = [worker.view for worker in self.workers if worker.ready]
         changed, self._change = self._change, asyncio.Event()
         changed.set()
+
+    # ---- what is under way
+
+    def claim(self, view: WorkerView, queue: int) -> bool:
+        """Take a place in a worker's queue before any other front end can; `began` or `unclaim` must follow.
+
+        Counted first and looked at then, so that of two that are at it at once never both are let in.
+        """
+        if self.board is None or self.board.began(view.index) <= queue:
+            return True
+        self.unclaim(view)
+        return False
+
+    def unclaim(self, view: WorkerView) -> None:
+        """Give up a place: nothing was sent."""
+        if self.board is not None:
+            self.board.ended(view.index, 0.0)
+
+    def began(self, view: WorkerView, service: int, cost_s: float) -> str:
+        """A call was sent that will take so long; "warm" or EXPECTED: how the worker has its model."""
+        view.in_flight += 1
+        view.work_s += cost_s
+        if self.board is not None:
+            self.board.works(view.index, cost_s)
+        known = view.resident.get(service)
+        if known is None:
+            known = view.resident[service] = EXPECTED  # the next call of it may follow this one
+            self.expectations_changed(view)
+        return known
+
+    def ended(self, view: WorkerView, cost_s: float) -> None:
+        """A call that was sent is answered, or lost."""
+        view.in_flight -= 1
+        view.work_s = view.work_s - cost_s if view.in_flight else 0.0
+        if self.board is not None:
+            self.board.ended(view.index, cost_s)
+
+    def refresh(self, views: Sequence[WorkerView]) -> None:
+        """Have the views say what all front ends together have under way."""
+        board = self.board
+        if board is not None:
+            for view in views:
+                view.in_flight, view.work_s = board.load(view.index)
+                view.awaited, view.hinted = board.awaited(view.index), board.hinted(view.index)
+
+    def expectations_changed(self, view: WorkerView) -> None:
+        """Tell the other front ends what calls and hints on their way will load on a worker."""
+        if self.board is not None:
+            expected = [service for service, state in view.resident.items() if state == EXPECTED]
+            self.board.expects(view.index, expected, next(iter(view.prefetching), None))
 
     # ---- what the front end asks of it
 

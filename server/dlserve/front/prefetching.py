@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from dlserve.front.balancer import Request, WorkerView, load_s_on
 from dlserve.front.link import WorkerLostError
@@ -28,7 +29,9 @@ def worth_prefetching(request: Request, weights_bytes: int, workers: Sequence[Wo
     Of several the one with the quickest load, then the most room. Cold starts are measured, never helped.
     """
     service = request.service
-    if request.cache not in (None, "warm") or any(service in worker.prefetching for worker in workers):
+    if request.cache not in (None, "warm"):
+        return None
+    if any(service in worker.prefetching or service in worker.hinted for worker in workers):
         return None
     queues_s = [worker.work_s for worker in workers if service in worker.resident]
     if not queues_s:
@@ -38,23 +41,32 @@ def worth_prefetching(request: Request, weights_bytes: int, workers: Sequence[Wo
         for position, worker in enumerate(workers)
         if not worker.in_flight
         and not worker.prefetching
+        and not worker.hinted
         and service not in worker.resident
+        and service not in worker.awaited
         and worker.free_bytes >= weights_bytes
         and min(queues_s) > PREFETCH_SHARE * load_s_on(request, worker)
     ]
     return min(free, key=lambda p: (load_s_on(request, workers[p]), -workers[p].free_bytes), default=None)
 
 
+@dataclass(slots=True)
+class Hints:
+    """What came of the hints, for the metrics."""
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By (service, outcome)."""
+    used: Counter[str] = field(default_factory=Counter)
+    """Prefetched models that a request has found warm, by service."""
+
+
 class Prefetcher:
     """Sends the hints, and counts what came of them."""
 
     def __init__(self, pool: WorkerPool) -> None:
-        self.outcomes: Counter[tuple[str, str]] = Counter()
-        """By (service, outcome)."""
-        self.used: Counter[str] = Counter()
-        """Prefetched models that a request has found warm, by service."""
+        self.hints = Hints()
         self._pool = pool
-        self._hints: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def consider(self, service: Service, request: Request) -> None:
         """A request waits behind others for its model: see whether it should be loaded elsewhere too."""
@@ -63,15 +75,16 @@ class Prefetcher:
             return
         view = self._pool.views[position]
         view.prefetching.add(service.number)
+        self._pool.expectations_changed(view)
         task = asyncio.get_running_loop().create_task(self._hint(service, view))
-        self._hints.add(task)
-        task.add_done_callback(self._hints.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def answered(self, service: Service, view: WorkerView) -> None:
         """A worker has answered a request of the service."""
         if service.number in view.prefetched:
             view.prefetched.discard(service.number)
-            self.used[service.name] += 1
+            self.hints.used[service.name] += 1
 
     async def _hint(self, service: Service, view: WorkerView) -> None:
         try:
@@ -80,7 +93,8 @@ class Prefetcher:
             return  # its successor is another worker, with a view of its own
         finally:
             view.prefetching.discard(service.number)
+            self._pool.expectations_changed(view)
         if prepared.failure is not None:
             log.warning("service %s could not be prefetched: %s", service.name, prepared.error)
         outcome = "failed" if prepared.failure else "loaded" if prepared.load_s else "declined"
-        self.outcomes[service.name, outcome] += 1
+        self.hints.outcomes[service.name, outcome] += 1

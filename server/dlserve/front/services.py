@@ -82,6 +82,18 @@ class Statistics:
         self.predict_s += total_s
         self.failure_s += total_s
 
+    def add(self, other: "Statistics") -> None:
+        """Count what another front end has counted."""
+        for name in ("images", "success", "failure", "predict_s", "failure_s"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.last_at = max(self.last_at, other.last_at)
+        for stage, seconds in other.stages_s.items():
+            self.stages_s[stage] += seconds
+        for size, more in other.batches.items():
+            batch = self.batches[size]
+            for name in ("executions", "decode_s", "forward_s", "post_s"):
+                setattr(batch, name, getattr(batch, name) + getattr(more, name))
+
     def as_deepdetect(self) -> dict[str, int | float]:
         """`service_stats`: counts as integers; averages are -1 before the first call, as there."""
         calls = self.success + self.failure
@@ -106,9 +118,12 @@ class Statistics:
 
 @dataclass(slots=True)
 class Service:
-    """One service. `number` is unique over the server's life; `spec.input` holds the creation's parameters."""
+    """One service. `spec.input` holds the creation's parameters."""
 
     number: int
+    """Unique over the server's life; an unloaded service that is loaded again has a new one."""
+    lineage: int
+    """The number that it had at first."""
     name: str
     spec: ModelSpec
     labels: tuple[str, ...]
@@ -133,8 +148,8 @@ class Service:
         """The precision that it was created with."""
         return str(self.spec.parameters.get("datatype") or DEFAULT_DATATYPE)
 
-    def describe(self) -> dict[str, Any]:
-        """DeepDetect's service object, with our facts under `dlserve`."""
+    def describe(self, statistics: Statistics) -> dict[str, Any]:
+        """DeepDetect's service object, with our facts under `dlserve`; `statistics`: of all front ends."""
         stats = {"data_mem_test": self.expectation.weights_bytes} if self.expectation.weights_bytes else {}
         return {
             "name": self.name,
@@ -154,7 +169,7 @@ class Service:
             },
             "stats": stats,
             "model_stats": stats,
-            "service_stats": self.statistics.as_deepdetect(),
+            "service_stats": statistics.as_deepdetect(),
             "dlserve": {
                 "engine": self.spec.engine,
                 "architecture": self.spec.architecture,
@@ -169,8 +184,9 @@ class Service:
 class Registry:
     """Services by name; names are lower-cased, as in DeepDetect."""
 
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
+    def __init__(self, first_number: int = 0) -> None:
+        """`first_number`: of services that are made here; no other process makes any from there on."""
+        self._numbers = itertools.count(first_number)
         self._services: dict[str, Service] = {}
         self._unloaded: dict[str, Service] = {}
         self._reserved: set[str] = set()
@@ -212,17 +228,23 @@ class Registry:
     def make(self, spec: ModelSpec, **more: Any) -> Service:
         """A service that is not known under its name yet: see `add`. Raises RepositoryError for bad labels."""
         labels = read_labels(Path(spec.folder) / spec.labels, spec.classes) if spec.labels else ()
-        service = Service(next(self._numbers), spec.name, spec, labels, mllib=more.pop("mllib", spec.engine), **more)
+        number = next(self._numbers)
+        mllib = more.pop("mllib", spec.engine)
+        service = Service(number, number, spec.name, spec, labels, mllib=mllib, **more)
         simulated_bytes = spec.parameters.get("bytes", 0)
         service.expectation.weights_bytes = (
             int(simulated_bytes) if service.simulated and isinstance(simulated_bytes, int) else spec.weights_bytes
         )
         return service
 
-    def check_free(self, name: str) -> None:
-        """Raises ServiceExistsError where the name is taken or being taken."""
+    def check_new(self, name: str) -> None:
+        """Raises ServiceExistsError where there is a service of that name."""
         if name.lower() in self._services:
             raise ServiceExistsError(f"{name!r:.80}; delete it first, or choose another name")
+
+    def check_free(self, name: str) -> None:
+        """Raises ServiceExistsError where the name is taken or being taken."""
+        self.check_new(name)
         if name.lower() in self._reserved:
             raise ServiceExistsError(f"{name!r:.80} is being created by another call")
 

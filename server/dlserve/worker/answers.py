@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dlserve.messages import HEADER, MAX_META_BYTES, Failure, Reply, frame
 from dlserve.worker.failures import is_expected, kind_of, message_of
 from dlserve.worker.service import Service
-from dlserve.worker.task import Task
+from dlserve.worker.task import Sender, Task
 
 log = logging.getLogger(__name__)
 
@@ -18,31 +18,38 @@ class Answers:
     and only the thread that succeeds in it answers.
     """
 
-    def __init__(self, send: Callable[..., None], on_closed_forgotten: Callable[[Service], None]) -> None:
-        self._send = send
+    def __init__(self, on_closed_forgotten: Callable[[Service], None]) -> None:
         self._on_closed_forgotten = on_closed_forgotten
-        self._open: dict[int, Task] = {}
+        self._open: dict[tuple[Sender, int], Task] = {}
+        """By who is owed the answer and its number of the job."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def open(self, task: Task) -> None:
         """Owe this task an answer."""
-        self._open[task.job.id] = task
+        self._open[task.sender, task.job.id] = task
 
-    def find(self, job_id: int) -> Task | None:
+    def find(self, sender: Sender, job_id: int) -> Task | None:
         """The task of that number, if its answer is owed."""
-        return self._open.get(job_id)
+        return self._open.get((sender, job_id))
+
+    def owed_to(self, sender: Sender) -> list[Task]:
+        """The tasks whose answers one front end waits for."""
+        return [task for task in list(self._open.values()) if task.sender is sender]
 
     def owes(self, service: Service) -> bool:
         """Whether a job of the service still waits for its answer."""
         return any(task.service is service for task in list(self._open.values()))
 
     def reply(self, replies: Iterable[tuple[Task, Reply]]) -> None:
-        """Answer tasks, with one call of the connection."""
-        frames = [_fitting(reply) for task, reply in replies if self._close(task)]
-        if frames:
-            self._send(*frames)
+        """Answer tasks, with one call of each connection."""
+        frames: dict[Sender, list[bytes]] = {}
+        for task, reply in replies:
+            if self._close(task):
+                frames.setdefault(task.sender, []).append(_fitting(reply))
+        for sender, encoded in frames.items():
+            sender.send(*encoded)
 
     def fail(self, task: Task, exc: Exception) -> None:
         """Answer a task with a failure, unless it has its answer."""
@@ -63,20 +70,20 @@ class Answers:
                 exc,
                 exc_info=None if is_expected(exc) else exc,
             )
-        self._send(*[frame(Failure(task.job.id, kind, message)) for task in failed])
+        for task in failed:
+            task.sender.send(frame(Failure(task.job.id, kind, message)))
 
     def cancel(self, task: Task) -> None:
         """Answer a task that was dropped before it ran."""
         if self._close(task):
-            self._send(frame(Failure(task.job.id, "cancelled", "dropped before it ran: its client had left")))
+            task.sender.send(frame(Failure(task.job.id, "cancelled", "dropped before it ran: its client had left")))
 
-    def abandon(self) -> None:
-        """The connection is lost, nobody waits: every task counts as answered."""
-        for task in list(self._open.values()):
-            self._close(task)
+    def abandon(self, task: Task) -> None:
+        """Whoever waited for a task is gone: it counts as answered."""
+        self._close(task)
 
     def _close(self, task: Task) -> bool:
-        if self._open.pop(task.job.id, None) is not task:
+        if self._open.pop((task.sender, task.job.id), None) is not task:
             return False
         task.answered = True
         if task.service.forgotten:

@@ -38,7 +38,10 @@ class FrameReader:
     @property
     def idle(self) -> bool:
         """Nothing has come that was not handed out; to be asked from another thread."""
-        return self._between_frames and not select.select([self._connection], [], [], 0)[0]
+        try:
+            return self._between_frames and not select.select([self._connection], [], [], 0)[0]
+        except ValueError:  # closed meanwhile
+            return True
 
     def read(self, spin_s: float = 0.0) -> tuple[ToWorker, memoryview | None] | None:
         """The next message and its body, in a buffer of its own; None when the connection has ended.

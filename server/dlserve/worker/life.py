@@ -1,4 +1,4 @@
-"""The life of a worker process: connect to the front end, serve, and again when the front end was restarted."""
+"""The life of a worker process: connect to each front end, serve, and again when a front end was restarted."""
 
 import logging
 import os
@@ -31,6 +31,8 @@ class Worker:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._loop: Loop | None = None
+        """Shared by all connections; None while there is none."""
+        self._connected = 0
 
     def start(self) -> None:
         """Start the engines that must be there from the first request on. Raises EngineUnavailableError."""
@@ -40,25 +42,55 @@ class Worker:
             self._engines.get(name)
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        """Serve; `on_ready` is called once, when the front end is first connected."""
-        while (connection := self._connect()) is not None:
-            loop = Loop(self._settings, self._engines, connection)
-            with self._lock:
-                self._loop = loop
-                if self._stopping.is_set():
-                    loop.stop()
+        """Serve; `on_ready` is called once, when the first front end is first connected."""
+        first, *others = self._settings.front_sockets
+        threads = [
+            threading.Thread(target=self._serve, args=(path, _nothing), name=f"receive-{number}")
+            for number, path in enumerate(others, 1)
+        ]
+        for thread in threads:
+            thread.start()
+        self._serve(first, on_ready)
+        for thread in threads:
+            thread.join()
+
+    def _serve(self, path: str, on_ready: Callable[[], None]) -> None:
+        """Serve one front end, and those that replace it."""
+        while (connection := self._connect(path)) is not None:
             began = perf_counter()
             with connection:
-                loop.run(self._hello(), on_ready)
+                loop = self._enter()
+                try:
+                    loop.serve(connection, self._hello(), on_ready)
+                finally:
+                    dropped = self._leave(loop)
             if self._stopping.is_set():
                 return
-            on_ready = self._again
+            log.warning("a front end is gone%s", ": services and weights were dropped" if dropped else "")
+            on_ready = _nothing  # the supervisor knows already that this worker is ready; only the front end is another
             if perf_counter() - began < _LAST_RETRY_S:
                 self._stopping.wait(_LAST_RETRY_S)  # whoever hangs up at once is not asked at once again
 
-    def _again(self) -> None:
-        """The supervisor knows already that this worker is ready; only the front end is another."""
-        log.warning("the front end was replaced: services and weights were dropped")
+    def _enter(self) -> Loop:
+        """The loop for one more connection."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = Loop(self._settings, self._engines)
+                self._loop.start()
+                if self._stopping.is_set():
+                    self._loop.stop()
+            self._connected += 1
+            return self._loop
+
+    def _leave(self, loop: Loop) -> bool:
+        """A connection has ended; whether it was the last, so that the loop is over."""
+        with self._lock:
+            self._connected -= 1
+            if self._connected:
+                return False
+            self._loop = None
+            loop.close()  # before there is another: the device has room for one
+            return True
 
     def stop(self) -> None:
         """Answer what has been received, then let `run` return."""
@@ -67,18 +99,18 @@ class Worker:
             if self._loop is not None:
                 self._loop.stop()
 
-    def _connect(self) -> socket.socket | None:
-        """A connection to the front end, tried again until there is one; None once told to stop."""
+    def _connect(self, path: str) -> socket.socket | None:
+        """A connection to a front end, tried again until there is one; None once told to stop."""
         retry_s = _FIRST_RETRY_S
         while not self._stopping.is_set():
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             try:
-                connection.connect(self._settings.front_socket)
+                connection.connect(path)
             except OSError as exc:
                 connection.close()
                 if retry_s >= _LAST_RETRY_S:
-                    log.warning("no front end at %s yet: %s", self._settings.front_socket, exc)
+                    log.warning("no front end at %s yet: %s", path, exc)
                 self._stopping.wait(retry_s)
                 retry_s = min(2 * retry_s, _LAST_RETRY_S)
             else:
@@ -97,3 +129,7 @@ class Worker:
             host_bytes=settings.host_bytes,
             engines=self._engines.facts(),
         )
+
+
+def _nothing() -> None:
+    """What the supervisor is told then."""

@@ -1,8 +1,11 @@
-"""The life of a connection: receive -> decode -> gather a batch -> run -> reply.
+"""The way of a job through a worker: receive -> decode -> gather a batch -> run -> reply.
 
-Threads: one receives, a few decode, one prepares skeletons, one (the device thread) runs batches. The device is taken
-by one of them at a time. Normally that is the device thread; a job that costs less to run than to hand over is run by
-the receiving thread itself, see `_inline`.
+Threads: one receives for each front end, a few decode, one prepares skeletons, one (the device thread) runs batches. The
+device is taken by one of them at a time. Normally that is the device thread; a job that costs less to run than to hand
+over is run by the receiving thread itself, see `_inline`.
+
+Front ends share services, models and the order of arrival. One that goes takes its jobs with it, and a service that no
+other knows; the rest goes on.
 """
 
 import contextlib
@@ -10,7 +13,8 @@ import itertools
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
@@ -47,7 +51,7 @@ from dlserve.worker.preparing import Preparer
 from dlserve.worker.runner import Runner
 from dlserve.worker.service import Service
 from dlserve.worker.settings import WorkerSettings
-from dlserve.worker.task import Task, make_task
+from dlserve.worker.task import Sender, Task, make_task
 
 log = logging.getLogger(__name__)
 _INLINE_FORWARD_S = 100e-6
@@ -57,25 +61,49 @@ _SPIN_S = 200e-6
 more than the job did."""
 
 
-class Loop:
-    """One connection's services, models and jobs. They end with it; the engines outlive it."""
+@dataclass(slots=True, eq=False)
+class Connection:
+    """The line to one front end."""
 
-    def __init__(self, settings: WorkerSettings, engines: Engines, connection: socket.socket) -> None:
-        self._connection = connection
+    socket: socket.socket
+    reader: FrameReader
+    writer: FrameWriter
+    spin_s: float = 0.0
+    """How long to look for its next message before sleeping."""
+
+    def end(self) -> None:
+        """Hand over all that was said, then hang up: its receiving thread ends."""
+        self.writer.flush()
+        with contextlib.suppress(OSError):  # the front end was faster
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+class Loop:
+    """Services, models and jobs. They live as long as a front end is connected; the engines outlive them."""
+
+    def __init__(self, settings: WorkerSettings, engines: Engines) -> None:
         self._max_images = settings.max_images
-        self._reader = FrameReader(connection, settings.max_body_bytes)
-        self._writer = FrameWriter(connection)
-        self._answers = Answers(self._writer.send, self._forget_if_done)
+        self._max_body_bytes = settings.max_body_bytes
+        self._lock = threading.Lock()
+        """Of what changes with front ends and services: the next three."""
+        self._connections: tuple[Connection, ...] = ()
+        self._services: dict[int, Service] = {}
+        self._done = False
+        """All is answered, after a `stop`."""
+        self._cause: Sender | None = None
+        """For whose sake the device is at work now; belongs to the thread that has the device."""
+        self._device = threading.Thread(target=self._work, name="device")
+        self._answers = Answers(self._forget_if_done)
         files = ModelFiles(settings.drop_page_cache)
         self._cache = ModelCache(
             settings.budget_bytes,
-            self._tell,
+            self._tell_moved,
             host_bytes=settings.host_bytes,
             eviction=settings.eviction,
             reading=files.reading,
         )
         self._runner = Runner(self._cache, self._answers, files)
-        self._agenda = Agenda(settings.max_batch, self._cache, self._runner.run, self._all_answered)
+        self._agenda = Agenda(settings.max_batch, self._cache, self._run, self._all_answered)
         self._preparer = Preparer(engines, self._cache, files, settings.pinned, self._tell_described)
         inputs = InputReader(
             settings.data_roots,
@@ -86,67 +114,97 @@ class Loop:
         self._decoders = DecodePool(
             inputs, settings.decode_threads, settings.max_pixels, self._agenda.add, self._answers.fail
         )
-        self._services: dict[int, Service] = {}
         self._arrivals = itertools.count()
-        self._spin_s = 0.0
 
-    def run(self, hello: Hello, on_ready: Callable[[], None]) -> None:
-        """Say hello and serve until the connection ends, or until `stop` and all that was received is answered."""
-        self._writer.send(frame(hello))
+    def start(self) -> None:
+        """Begin to run what comes."""
+        self._device.start()
+
+    def serve(self, line: socket.socket, hello: Hello, on_ready: Callable[[], None]) -> None:
+        """Say hello to a front end and serve it until it goes, or until `stop` and all that was received is answered."""
+        connection = Connection(line, FrameReader(line, self._max_body_bytes), FrameWriter(line))
+        with self._lock:
+            if self._done:
+                return
+            self._connections = (*self._connections, connection)
+        connection.writer.send(frame(hello))
         on_ready()
-        device = threading.Thread(target=self._work, name="device")
-        device.start()
         try:
-            self._receive()
+            self._receive(connection)
         except (OSError, ProtocolError) as exc:
-            log.warning("the connection to the front end broke: %s", exc)
+            log.warning("the connection to a front end broke: %s", exc)
         finally:
-            self._agenda.end()
-            self._answers.abandon()
-            self._preparer.close()
-            self._decoders.close()
-            device.join()
-            self._cache.clear()
+            self._left(connection)
 
     def stop(self) -> None:
         """Answer all that has been sent, then end; from any thread."""
         self._agenda.drain()
 
-    # ---- the receiving thread
+    def close(self) -> None:
+        """Drop everything; no front end is left."""
+        self._agenda.end()
+        self._preparer.close()
+        self._decoders.close()
+        self._device.join()
+        self._cache.clear()
 
-    def _receive(self) -> None:
-        while (received := self._reader.read(self._spin_s)) is not None:
-            self._spin_s = 0.0
+    def _left(self, connection: Connection) -> None:
+        """A front end is gone: nobody waits for its jobs, and what it alone has defined is not needed."""
+        with self._lock:
+            self._connections = tuple(other for other in self._connections if other is not connection)
+        for task in self._answers.owed_to(connection.writer):
+            self._agenda.drop(task)
+            self._answers.abandon(task)
+        for number in list(self._services):
+            self._on_forget(Forget(number), connection)
+
+    # ---- the receiving threads
+
+    def _receive(self, connection: Connection) -> None:
+        reader = connection.reader
+        while (received := reader.read(connection.spin_s)) is not None:
+            connection.spin_s = 0.0
             message, body = received
             if type(message) is Job:
-                self._on_job(message, body)
+                self._on_job(message, body, connection)
             else:
-                self._on_message(message)
+                self._on_message(message, connection)
 
-    def _on_message(self, message: ToWorker) -> None:
+    def _on_message(self, message: ToWorker, connection: Connection) -> None:
         match message:
             case Define():
-                self._services[message.service] = Service(message.service, message.spec)
+                self._on_define(message, connection)
             case Prepare() | Prefetch():
-                self._on_prepare(message)
+                self._on_prepare(message, connection.writer)
             case Forget():
-                self._on_forget(message)
+                self._on_forget(message, connection)
             case Cancel():
-                self._on_cancel(message)
+                self._on_cancel(message, connection)
 
-    def _on_job(self, job: Job, body: memoryview | None) -> None:
+    def _on_define(self, message: Define, connection: Connection) -> None:
+        with self._lock:
+            service = self._services.get(message.service)
+            known = service is not None
+            if service is None:
+                service = self._services[message.service] = Service(message.service, message.spec)
+            service.known_by.add(connection.writer)
+        if known:
+            self._preparer.after(partial(self._tell_standing, service, connection.writer))
+
+    def _on_job(self, job: Job, body: memoryview | None, connection: Connection) -> None:
         received = perf_counter()
         service = self._services.get(job.service)
         if service is None or body is None or not 0 < len(job.items) <= self._max_images:
             objection = self._objection(job, service, body)
-            self._writer.send(frame(Failure(job.id, kind_of(objection), message_of(objection))))
+            connection.writer.send(frame(Failure(job.id, kind_of(objection), message_of(objection))))
             return
-        task = make_task(job, service, body, received, next(self._arrivals), self._cache.temperature(job.service))
+        found = self._cache.temperature(job.service)
+        task = make_task(job, connection.writer, service, body, received, next(self._arrivals), found)
         self._answers.open(task)
-        if service.model is None or service.unprepared_jobs:
-            service.unprepared_jobs.add(job.id)
+        if service.model is None or service.unprepared:
+            service.unprepared.add(task)
             self._preparer.submit(service, partial(self._prepared, task))
-        elif not self._inline(task):
+        elif not self._inline(task, connection):
             self._admit(task, service.model)
 
     def _objection(self, job: Job, service: Service | None, body: memoryview | None) -> Exception:
@@ -162,7 +220,7 @@ class Loop:
             " send fewer, or raise --max-images"
         )
 
-    def _inline(self, task: Task) -> bool:
+    def _inline(self, task: Task, connection: Connection) -> bool:
         """Run a job here and now, if that is cheaper than waking another thread; False if it is not for here.
 
         Only a single raw input of a model that takes it undecoded, that is on the device and whose latest forward was
@@ -183,28 +241,35 @@ class Loop:
         if not self._agenda.take_if_idle():
             return False
         task.inputs = (task.body,)
-        self._runner.run((task,))
+        self._run((task,))
         self._agenda.give_back()
-        self._spin_s = _SPIN_S if task.job.lone else 0.0
+        connection.spin_s = _SPIN_S if task.job.lone else 0.0
         return True
 
-    def _on_cancel(self, message: Cancel) -> None:
-        task = self._answers.find(message.id)
+    def _on_cancel(self, message: Cancel, connection: Connection) -> None:
+        task = self._answers.find(connection.writer, message.id)
         if task is not None and self._agenda.drop(task):
             self._answers.cancel(task)
 
-    def _on_prepare(self, message: Prepare | Prefetch) -> None:
+    def _on_prepare(self, message: Prepare | Prefetch, asker: Sender) -> None:
         service = self._services.get(message.service)
         if service is None:
-            self._tell_unprepared(message, RequestError(f"service {message.service} is not known to this worker"))
+            problem = RequestError(f"service {message.service} is not known to this worker")
+            self._tell_unprepared(message, problem, asker)
         else:
-            self._preparer.submit(service, partial(self._prepared_ahead, message, service))
+            self._preparer.submit(service, partial(self._prepared_ahead, message, service, asker))
 
-    def _on_forget(self, message: Forget) -> None:
-        service = self._services.pop(message.service, None)
-        if service is not None:
+    def _on_forget(self, message: Forget, connection: Connection) -> None:
+        with self._lock:
+            service = self._services.get(message.service)
+            if service is None:
+                return
+            service.known_by.discard(connection.writer)
+            if service.known_by:
+                return
+            del self._services[message.service]
             service.forgotten = True
-            self._preparer.after(partial(self._forget_if_done, service))
+        self._preparer.after(partial(self._forget_if_done, service))
 
     # ---- the decoding and the preparing threads
 
@@ -215,7 +280,7 @@ class Loop:
             self._answers.fail(task, failure)
         elif task.service.model is not None and not task.answered:
             self._admit(task, task.service.model)
-        task.service.unprepared_jobs.discard(task.job.id)
+        task.service.unprepared.discard(task)
 
     def _admit(self, task: Task, model: Model) -> None:
         """See to a task's inputs, now that it is known whether its model wants them decoded."""
@@ -233,21 +298,23 @@ class Loop:
             task.inputs = [task.body[end - item.size : end] for item, end in zip(job.items, ends, strict=True)]
             self._agenda.add(task)
 
-    def _prepared_ahead(self, message: Prepare | Prefetch, service: Service, failure: Exception | None) -> None:
+    def _prepared_ahead(
+        self, message: Prepare | Prefetch, service: Service, asker: Sender, failure: Exception | None
+    ) -> None:
         if failure is not None:
-            self._tell_unprepared(message, failure)
+            self._tell_unprepared(message, failure, asker)
         elif service.model is not None:
             if isinstance(message, Prefetch):
-                self._agenda.add_pastime(partial(self._prefetch, message, service.model))
+                self._agenda.add_pastime(partial(self._prefetch, message, service.model, asker))
             elif message.load:
-                self._agenda.add_chore(partial(self._load_ahead, message))
+                self._agenda.add_chore(partial(self._load_ahead, message, asker))
             else:
-                self._tell_prepared(message, service.model, 0.0)
+                self._tell_prepared(message, service.model, 0.0, asker)
 
     def _forget_if_done(self, service: Service) -> None:
         """Drop a deleted service's model once no job of it is left."""
         if not self._answers.owes(service):
-            self._agenda.add_chore(partial(self._cache.forget, service.number))
+            self._agenda.add_chore(partial(self._forget, service))
 
     # ---- the device thread
 
@@ -258,39 +325,78 @@ class Loop:
             except Exception:
                 log.exception("a defect in the device thread; it goes on")
             self._agenda.give_back()
-        self._writer.flush()
-        with contextlib.suppress(OSError):  # the front end was faster
-            self._connection.shutdown(socket.SHUT_RDWR)  # ends the receiving thread
+        with self._lock:
+            self._done, connections = True, self._connections
+        for connection in connections:
+            connection.end()
+
+    def _run(self, tasks: Sequence[Task]) -> None:
+        self._cause = tasks[0].sender
+        self._runner.run(tasks)
 
     def _all_answered(self) -> bool:
-        return not len(self._answers) and self._reader.idle
+        return not len(self._answers) and all(connection.reader.idle for connection in self._connections)
 
-    def _load_ahead(self, message: Prepare) -> None:
+    def _load_ahead(self, message: Prepare, asker: Sender) -> None:
+        self._cause = asker
         try:
             with self._cache.use(message.service, "ahead") as resident:
-                self._tell_prepared(message, resident.model, resident.load_s)
+                self._tell_prepared(message, resident.model, resident.load_s, asker)
         except Exception as exc:  # noqa: BLE001  the edge of a request: whatever it is, it is answered
-            self._tell_unprepared(message, exc)
+            self._tell_unprepared(message, exc, asker)
 
-    def _prefetch(self, message: Prefetch, model: Model) -> None:
+    def _prefetch(self, message: Prefetch, model: Model, asker: Sender) -> None:
+        self._cause = asker
         try:
-            self._tell_prepared(message, model, self._cache.prefetch(message.service))
+            self._tell_prepared(message, model, self._cache.prefetch(message.service), asker)
         except Exception as exc:  # noqa: BLE001  the edge of a request: whatever it is, it is answered
-            self._tell_unprepared(message, exc)
+            self._tell_unprepared(message, exc, asker)
 
-    # ---- what the front end is told
+    def _forget(self, service: Service) -> None:
+        self._cause = None
+        self._cache.forget(service.number)
+
+    # ---- what the front ends are told
 
     def _tell_described(self, service: Service, model: Model) -> None:
-        settings = msgspec.to_builtins(dict(model.settings), enc_hook=str)
-        self._tell(Described(service.number, model.weights_bytes, model.reload_tiers, settings))
+        encoded = frame(_described(service, model))
+        for connection in self._connections:
+            connection.writer.send(encoded)
 
-    def _tell_prepared(self, message: Prepare | Prefetch, model: Model, load_s: float) -> None:
-        self._writer.send(frame(Prepared(message.id, model.weights_bytes, load_s, model.reload_tiers, None, "")))
+    def _tell_standing(self, service: Service, newcomer: Sender) -> None:
+        """What a front end has missed that has defined a service which others know; in the preparing thread."""
+        if service.model is not None:
+            newcomer.send(frame(_described(service, service.model)))
+            self._agenda.add_chore(partial(self._tell_held, service.number, newcomer))  # in order with what moves
 
-    def _tell_unprepared(self, message: Prepare | Prefetch, failure: Exception) -> None:
+    def _tell_held(self, service: int, newcomer: Sender) -> None:
+        now = perf_counter()
+        for books in (self._cache.host, self._cache.device):
+            if service in books:
+                size, used = books.size_of(service), books.used_bytes
+                newcomer.send(
+                    frame(Loaded(service, books.tier, "disk", "standing", now, 0.0, size, used, counts=False))
+                )
+
+    def _tell_prepared(self, message: Prepare | Prefetch, model: Model, load_s: float, asker: Sender) -> None:
+        asker.send(frame(Prepared(message.id, model.weights_bytes, load_s, model.reload_tiers, None, "")))
+
+    def _tell_unprepared(self, message: Prepare | Prefetch, failure: Exception, asker: Sender) -> None:
         if not is_expected(failure):
             log.error("preparing service %d failed", message.service, exc_info=failure)
-        self._writer.send(frame(Prepared(message.id, 0, 0.0, (), kind_of(failure), message_of(failure))))
+        asker.send(frame(Prepared(message.id, 0, 0.0, (), kind_of(failure), message_of(failure))))
 
-    def _tell(self, event: Described | Loaded | Evicted) -> None:
-        self._writer.send(frame(event))
+    def _tell_moved(self, event: Loaded | Evicted) -> None:
+        """Tell every front end where weights are; one of them counts it."""
+        connections = self._connections
+        counting = next(
+            (one for one in connections if one.writer is self._cause), connections[0] if connections else None
+        )
+        for connection in connections:
+            told = event if connection is counting else msgspec.structs.replace(event, counts=False)
+            connection.writer.send(frame(told))
+
+
+def _described(service: Service, model: Model) -> Described:
+    settings = msgspec.to_builtins(dict(model.settings), enc_hook=str)
+    return Described(service.number, model.weights_bytes, model.reload_tiers, settings)

@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dlmodels.engines.base import Model
 from dlmodels.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from dlserve.worker.task import Sender, Task
 
 
 @dataclass(slots=True, eq=False)
@@ -15,7 +19,9 @@ class Service:
     spec: ModelSpec
     model: Model | None = None
     """The skeleton, once prepared."""
-    unprepared_jobs: set[int] = field(default_factory=set)
+    known_by: "set[Sender]" = field(default_factory=set)
+    """The front ends that have defined it and not deleted it since."""
+    unprepared: "set[Task]" = field(default_factory=set)
     """Jobs that came before the skeleton. While one of them is on its way, later ones take the same way behind it."""
     forgotten: bool = False
     """Deleted: its model goes when its last job is answered."""

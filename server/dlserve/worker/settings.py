@@ -38,8 +38,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Of one call, after directories are expanded."""
     max_body_bytes: Count
     """Of one call's body, and of each file that it names."""
-    front_socket: str
-    """Path of the Unix socket on which the front end listens."""
+    front_sockets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Paths of the Unix sockets on which the front ends listen, one for each."""
     data_roots: tuple[str, ...]
     """Absolute folders; only files below one of them are read for a call."""
     engines: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Protocol
 
 from dlmodels.engines.base import Batch, Temperature
 from dlmodels.images import InputSpec
@@ -10,11 +11,20 @@ from dlserve.messages import Job
 from dlserve.worker.service import Service
 
 
+class Sender(Protocol):
+    """The way back to the front end that sent a job."""
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames in this order; from any thread."""
+
+
 @dataclass(slots=True, eq=False)
 class Task:
     """One job and what has been done for it. Handed from thread to thread, held by one at a time."""
 
     job: Job
+    sender: Sender
+    """Who is owed the answer."""
     service: Service
     body: memoryview
     """The items' bytes, one after the other."""
@@ -52,12 +62,19 @@ class Task:
 
 
 def make_task(
-    job: Job, service: Service, body: memoryview, received: float, arrival: int, found: Temperature = "disk"
+    job: Job,
+    sender: Sender,
+    service: Service,
+    body: memoryview,
+    received: float,
+    arrival: int,
+    found: Temperature = "disk",
 ) -> Task:
     """A task as it arrives."""
     spec = service.spec.input if job.input is None else job.input
     return Task(
         job=job,
+        sender=sender,
         service=service,
         body=body,
         received=received,

@@ -190,7 +190,7 @@ class WorkerProcess:
             "max_pixels": 600 * 600,
             "max_images": 100,
             "max_body_bytes": 1 << 24,
-            "front_socket": self.path,
+            "front_sockets": [self.path],
             "data_roots": [],
             "engines": ["simulated"],
             "log_format": "text",

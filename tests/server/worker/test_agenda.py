@@ -15,10 +15,17 @@ from tests.server.worker.conftest import Roomy
 SERVICE = Service(1, ModelSpec("model", "test"))
 
 
+class Nobody:
+    """A front end that does not listen."""
+
+    def send(self, *frames: bytes) -> None:
+        pass
+
+
 def task(arrival: int) -> Task:
     """A task that is ready."""
     job = Job(arrival, 1, (Item("bytes", 0, "0"),), None, None, 5, 0.0, 0.0)
-    return make_task(job, SERVICE, memoryview(b""), 0.0, arrival)
+    return make_task(job, Nobody(), SERVICE, memoryview(b""), 0.0, arrival)
 
 
 class Record:

@@ -20,7 +20,7 @@ class Desk:
     def __init__(self) -> None:
         self.sent: list[ToFront] = []
         self.done: list[Service] = []
-        self.answers = Answers(self.send, self.done.append)
+        self.answers = Answers(self.done.append)
         self.service = Service(1, ModelSpec("model", "test"))
 
     def send(self, *frames: bytes) -> None:
@@ -30,7 +30,7 @@ class Desk:
     def open(self, number: int) -> Task:
         """A task that is owed an answer."""
         job = Job(number, 1, (Item("bytes", 0, "0"),), None, None, 5, 0.0, 0.0)
-        task = make_task(job, self.service, memoryview(b""), 0.0, number)
+        task = make_task(job, self, self.service, memoryview(b""), 0.0, number)
         self.answers.open(task)
         return task
 
@@ -74,7 +74,8 @@ def test_a_forgotten_service_is_reported_with_its_last_answer() -> None:
 def test_an_abandoned_task_is_answered_to_nobody() -> None:
     desk = Desk()
     task = desk.open(1)
-    desk.answers.abandon()
+    assert desk.answers.owed_to(desk) == [task]
+    desk.answers.abandon(task)
     assert task.answered
     assert len(desk.answers) == 0
     desk.answers.fail(task, InputError("late"))

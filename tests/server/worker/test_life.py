@@ -53,14 +53,14 @@ def test_a_worker_whose_supervisor_is_gone_ends_at_once_whatever_it_does(start_w
 
 
 def test_a_worker_whose_supervisor_is_gone_ends_even_without_a_front_end(start_worker: StartWorker) -> None:
-    worker = start_worker(front_socket="/nowhere/front.sock")
+    worker = start_worker(front_sockets=["/nowhere/front.sock"])
     worker.command(worker.settings)
     worker.hang_up()
     assert worker.exit_code() == ORPHANED
 
 
 def test_a_worker_stops_while_it_waits_for_a_front_end(start_worker: StartWorker) -> None:
-    worker = start_worker(front_socket="/nowhere/front.sock")
+    worker = start_worker(front_sockets=["/nowhere/front.sock"])
     worker.command(worker.settings)
     worker.command(STOP)
     assert worker.exit_code() == 0

@@ -8,7 +8,8 @@ from dlmodels.engines.base import Place
 from dlmodels.spec import ModelSpec
 from dlserve.messages import Define, Item, Job
 from dlserve.worker.engines import Engines
-from dlserve.worker.loop import Loop
+from dlserve.worker.frames import FrameReader, FrameWriter
+from dlserve.worker.loop import Connection, Loop
 from dlserve.worker.service import Service
 from dlserve.worker.settings import WorkerSettings
 
@@ -23,7 +24,7 @@ SETTINGS = WorkerSettings(
     max_pixels=1,
     max_images=1,
     max_body_bytes=1,
-    front_socket="",
+    front_sockets=("",),
     data_roots=(),
     engines=(),
     log_format="text",
@@ -33,8 +34,9 @@ SETTINGS = WorkerSettings(
 def test_no_job_overtakes_one_that_waits_for_the_skeleton() -> None:
     near, far = socket.socketpair()
     with closing(near), closing(far):
-        loop = Loop(SETTINGS, Engines(Place("cpu", 1)), near)
-        loop._on_message(Define(1, ModelSpec("model", "simulated")))
+        loop = Loop(SETTINGS, Engines(Place("cpu", 1)))
+        line = Connection(near, FrameReader(near, 1), FrameWriter(near))
+        loop._on_message(Define(1, ModelSpec("model", "simulated")), line)
         held, reached, done = threading.Event(), threading.Event(), threading.Event()
         prepare = loop._preparer._prepare
 
@@ -46,7 +48,7 @@ def test_no_job_overtakes_one_that_waits_for_the_skeleton() -> None:
 
         loop._preparer._prepare = hold_after_preparing  # type: ignore[method-assign]
         for number in range(3):
-            loop._on_job(Job(number, 1, (Item("bytes", 0, "0"),), None, None, 1, 0.0, 0.0), memoryview(b""))
+            loop._on_job(Job(number, 1, (Item("bytes", 0, "0"),), None, None, 1, 0.0, 0.0), memoryview(b""), line)
             assert reached.wait(30)
         assert loop._services[1].model is not None
         assert len(loop._agenda._batcher) == 0
@@ -54,6 +56,6 @@ def test_no_job_overtakes_one_that_waits_for_the_skeleton() -> None:
         loop._preparer.after(done.set)
         assert done.wait(30)
         assert [task.job.id for task in loop._agenda._batcher.take()] == [0, 1, 2]
-        assert not loop._services[1].unprepared_jobs
+        assert not loop._services[1].unprepared
         loop._preparer.close()
         loop._decoders.close()

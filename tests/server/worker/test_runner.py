@@ -57,7 +57,7 @@ class Bench:
     def __init__(self, model: Model) -> None:
         self.service = Service(1, model.spec, model)
         self.sent: list[ToFront] = []
-        self.answers = Answers(self.send, lambda service: None)  # noqa: ARG005  nothing is forgotten here
+        self.answers = Answers(lambda service: None)  # noqa: ARG005  nothing is forgotten here
         self.events: list[Loaded | Evicted] = []
         self.cache = ModelCache(100, self.events.append)
         self.cache.add(1, model)
@@ -75,7 +75,7 @@ class Bench:
         for number, inputs in enumerate(jobs):
             items = tuple(Item("bytes", len(data), str(place)) for place, data in enumerate(inputs))
             job = Job(number, 1, items, None, None, best, 0.0, 0.0)
-            tasks.append(make_task(job, self.service, memoryview(b""), 0.0, number))
+            tasks.append(make_task(job, self, self.service, memoryview(b""), 0.0, number))
             tasks[-1].inputs = inputs
             self.answers.open(tasks[-1])
         self.runner.run(tasks)
@@ -131,7 +131,7 @@ def test_a_job_that_asks_for_it_whole_gets_its_own_rows_of_all_classes() -> None
     for number, inputs in enumerate(([b"\1", b"\2"], [b"\3"])):
         items = tuple(Item("planes", 1, str(place)) for place in range(len(inputs)))
         job = Job(number, 1, items, None, None, 0, 0.0, 0.0, whole=number == 0)
-        tasks.append(make_task(job, bench.service, memoryview(b""), 0.0, number))
+        tasks.append(make_task(job, bench, bench.service, memoryview(b""), 0.0, number))
         tasks[-1].inputs = inputs
         bench.answers.open(tasks[-1])
     bench.runner.run(tasks)
@@ -144,7 +144,7 @@ def test_a_job_that_asks_for_it_whole_gets_its_own_rows_of_all_classes() -> None
 def test_the_stages_of_a_job_add_up_and_count_its_wait_for_the_skeleton_as_load() -> None:
     bench = Bench(Picky(fine))
     job = Job(0, 1, (Item("bytes", 1, "0"),), None, "disk", 1, 0.0, 0.0)
-    task = make_task(job, bench.service, memoryview(b""), perf_counter() - 10.0, 0)
+    task = make_task(job, bench, bench.service, memoryview(b""), perf_counter() - 10.0, 0)
     task.inputs, task.prepare_s, task.decode_s = [b"\1"], 3.0, 2.0
     bench.answers.open(task)
     bench.runner.run([task])

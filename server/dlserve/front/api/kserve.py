@@ -16,9 +16,11 @@ from dlserve.front.api.infer import check_version
 from dlserve.front.api.services import reply
 from dlserve.front.api.tensors import VERSION
 from dlserve.front.asgi import KSERVE, Bodies
+from dlserve.front.fellows import Fellows
 from dlserve.front.loading import Loader
 from dlserve.front.pool import WorkerPool
 from dlserve.front.services import Registry
+from dlserve.front.tally import statistics_of
 
 HEALTH = (f"{KSERVE}/health/live", f"{KSERVE}/health/ready")
 """What may be asked without the API key."""
@@ -27,10 +29,15 @@ _VERSION = f"{_MODEL}/versions/{{version}}"
 _NOT_READY = "no worker takes requests: try again, or see the server's log"
 
 
-def router(registry: Registry, pool: WorkerPool, loader: Loader, bodies: Bodies, limits: Limits) -> APIRouter:
+def router(
+    registry: Registry, pool: WorkerPool, loader: Loader, fellows: Fellows, bodies: Bodies, limits: Limits
+) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["kserve"])
     _add_server(routes, pool)
+    _add_statistics(
+        routes, registry, fellows
+    )  # before the models: one that is named "stats" is described under its version
     _add_models(routes, registry, pool, limits)
     _add_repository(routes, registry, loader, bodies)
     return routes
@@ -51,11 +58,6 @@ def _add_server(routes: APIRouter, pool: WorkerPool) -> None:
 
 
 def _add_models(routes: APIRouter, registry: Registry, pool: WorkerPool, limits: Limits) -> None:
-    # Before {name}: a model of that name is described under its version.
-    @routes.get(f"{KSERVE}/models/stats", summary="Statistics of every model")
-    async def all_statistics() -> Response:
-        return reply({"model_stats": [models.statistics(service) for service in registry]})
-
     @routes.get(_VERSION, summary="A model's inputs and outputs")
     @routes.get(_MODEL, summary="A model's inputs and outputs")
     async def metadata(name: str, version: str = VERSION) -> Response:
@@ -77,11 +79,21 @@ def _add_models(routes: APIRouter, registry: Registry, pool: WorkerPool, limits:
         check_version(name, version)
         return reply(models.configuration(registry.find(name), limits.images))
 
+
+def _add_statistics(routes: APIRouter, registry: Registry, fellows: Fellows) -> None:
+    @routes.get(f"{KSERVE}/models/stats", summary="Statistics of every model")
+    async def all_statistics() -> Response:
+        others = await fellows.tallies()
+        rows = [models.statistics(service.name, statistics_of(service, others)) for service in registry]
+        return reply({"model_stats": rows})
+
     @routes.get(f"{_VERSION}/stats", summary="A model's statistics, in Triton's terms")
     @routes.get(f"{_MODEL}/stats", summary="A model's statistics, in Triton's terms")
     async def statistics(name: str, version: str = VERSION) -> Response:
         check_version(name, version)
-        return reply({"model_stats": [models.statistics(registry.find(name))]})
+        others = await fellows.tallies()
+        service = registry.find(name)
+        return reply({"model_stats": [models.statistics(service.name, statistics_of(service, others))]})
 
 
 def _add_repository(routes: APIRouter, registry: Registry, loader: Loader, bodies: Bodies) -> None:
@@ -108,7 +120,7 @@ def _add_repository(routes: APIRouter, registry: Registry, loader: Loader, bodie
     )
     async def unload(request: Request, name: str) -> Response:
         await _read(request, bodies)
-        loader.unload(name)
+        await loader.unload(name)
         return reply({})
 
 

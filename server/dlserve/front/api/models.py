@@ -3,7 +3,7 @@
 import msgspec
 
 from dlserve.front.api.tensors import INPUT, OUTPUT, VERSION, pixel_shape
-from dlserve.front.services import Service
+from dlserve.front.services import Service, Statistics
 
 SERVER = "dlserve"
 EXTENSIONS = (
@@ -78,14 +78,13 @@ def configuration(service: Service, most_images: int) -> dict[str, object]:
     }
 
 
-def statistics(service: Service) -> dict[str, object]:
+def statistics(name: str, totals: Statistics) -> dict[str, object]:
     """One entry of GET /v2/models/{model}/stats, Triton's extension_statistics; times in nanoseconds, summed over calls.
 
     queue, compute_input (decoding, resizing, normalizing), compute_infer (the forward) and compute_output are the stages
     queue, decode, forward and post of the answered calls, as `head.timing` has them. `wire`, `demote` and `load` have no
     place in Triton's list and stand beside it: to perf_analyzer they are overhead. There is no response cache.
     """
-    totals = service.statistics
     stages = totals.stages_s
     good = totals.success
 
@@ -93,7 +92,7 @@ def statistics(service: Service) -> dict[str, object]:
         return _duration(good, stages[stage])
 
     return {
-        "name": service.name,
+        "name": name,
         "version": VERSION,
         "last_inference": int(totals.last_at * 1e3),
         "inference_count": totals.images,

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 from dlserve.front.api import raw
 from dlserve.front.api.services import reply
 from dlserve.front.api.tensors import INPUT, OUTPUT, VERSION
+from dlserve.front.fellows import Fellows
 from dlserve.front.metrics import Metrics
 from dlserve.front.pool import WorkerPool
 
@@ -43,7 +44,7 @@ _QUERY = {
 }
 
 
-def router(pool: WorkerPool, metrics: Metrics) -> APIRouter:
+def router(pool: WorkerPool, metrics: Metrics, fellows: Fellows) -> APIRouter:
     """/healthz, /readyz, /metrics and /docs."""
     routes = APIRouter(tags=["operations"])
 
@@ -60,7 +61,9 @@ def router(pool: WorkerPool, metrics: Metrics) -> APIRouter:
     async def prometheus(
         names: Annotated[list[str], Query(alias="name[]", description="Only samples of these names")] = [],  # noqa: B006
     ) -> Response:
-        return Response(metrics.expose(frozenset(names)), media_type=CONTENT_TYPE_LATEST)
+        others = await fellows.tallies()
+        pool.refresh([worker.view for worker in pool.workers])
+        return Response(metrics.expose(frozenset(names), others), media_type=CONTENT_TYPE_LATEST)
 
     @routes.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

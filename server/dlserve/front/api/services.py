@@ -9,8 +9,10 @@ from dlserve.errors import FieldError, QueryError, RequestError
 from dlserve.front.api import deepdetect
 from dlserve.front.asgi import JSON, Bodies, to_json
 from dlserve.front.creation import Creator
+from dlserve.front.fellows import Fellows
 from dlserve.front.pool import WorkerPool
 from dlserve.front.services import Registry
+from dlserve.front.tally import statistics_of
 
 OK = {"code": 200, "msg": "OK"}
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -30,22 +32,34 @@ def _flag(request: Request, name: str, default: bool) -> bool:
     return _TRUTH[value.lower()]
 
 
-def router(registry: Registry, pool: WorkerPool, creator: Creator, bodies: Bodies, facts: dict[str, Any]) -> APIRouter:
+def router(
+    registry: Registry,
+    pool: WorkerPool,
+    creator: Creator,
+    fellows: Fellows,
+    bodies: Bodies,
+    facts: dict[str, Any],
+) -> APIRouter:
     """The routes. `facts`: what /info says of the server's settings."""
     routes = APIRouter(tags=["services"])
 
     @routes.get("/info", summary="The server and its services")
     async def info(request: Request) -> Response:
         with_jobs = _flag(request, "status", default=False)
-        services = [service.describe() | ({"jobs": []} if with_jobs else {}) for service in registry]
+        others = await fellows.tallies()
+        services = [
+            service.describe(statistics_of(service, others)) | ({"jobs": []} if with_jobs else {})
+            for service in registry
+        ]
         head = {"method": "/info", "version": importlib.metadata.version("dlserve"), "services": services}
         return reply({"status": OK, "head": head | {"commit": "", "dlserve": facts | pool.describe()}})
 
     @routes.get("/services/{name}", summary="One service, its parameters and statistics")
     async def get_service(request: Request, name: str) -> Response:
         with_jobs, with_labels = _flag(request, "status", default=True), _flag(request, "labels", default=False)
+        others = await fellows.tallies()
         service = registry.find(name)
-        body = service.describe() | ({"jobs": []} if with_jobs else {})
+        body = service.describe(statistics_of(service, others)) | ({"jobs": []} if with_jobs else {})
         if with_labels:
             body["labels"] = list(service.labels)
         return reply({"status": OK, "body": body})

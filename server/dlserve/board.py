@@ -1,0 +1,146 @@
+"""What several front ends must know of each other at every call: a board in shared memory.
+
+Each front end has a row, which it alone writes and all read; the supervisor clears the row of one that has died. A row is
+made of 8-byte cells, each written in one store, so there are no locks: a reader sees each number as it was a moment ago.
+Where weights are and which workers are ready is not here: every worker tells every front end itself.
+"""
+
+import mmap
+import os
+import struct
+
+MOST_EXPECTED = 8
+"""Loads under way on one worker that a front end can name; of more than that the others do not hear."""
+_CELL = 8
+_CLOSED, _HELD, _WAITING, _FLYING, _HEAD = range(5)
+_IN_FLIGHT, _WORK, _PROGRESS, _HINT, _COUNT, _EXPECTED = range(6)
+_BLOCK = _EXPECTED + MOST_EXPECTED
+_LOAD = struct.Struct("@qd")
+_NONE: frozenset[int] = frozenset()
+
+
+class Board:
+    """The whole board, seen from one of its rows."""
+
+    def __init__(self, descriptor: int, fronts: int, workers: int, own: int = 0) -> None:
+        """`descriptor`: of the shared memory, as `make` returned it. `own`: the row that the caller writes."""
+        self._memory = mmap.mmap(descriptor, _size(fronts, workers))
+        whole = memoryview(self._memory)
+        self._ints = whole.cast("q")
+        self._floats = whole.cast("d")
+        self._cells = _HEAD + workers * _BLOCK
+        """Of a row."""
+        self._own = own * self._cells
+        self._others = tuple(number * self._cells for number in range(fronts) if number != own)
+        self._rows = tuple(number * self._cells for number in range(fronts))
+
+    # ---- a front end's own row
+
+    def began(self, worker: int) -> int:
+        """Count one more call on a worker; how many it has now of all front ends together."""
+        cell = self._block(self._own, worker) + _IN_FLIGHT
+        self._ints[cell] += 1
+        self._ints[self._own + _FLYING] += 1
+        return sum(self._ints[self._block(row, worker) + _IN_FLIGHT] for row in self._rows)
+
+    def works(self, worker: int, cost_s: float) -> None:
+        """The call is on its way, and will take so long."""
+        self._floats[self._block(self._own, worker) + _WORK] += cost_s
+
+    def ended(self, worker: int, cost_s: float) -> None:
+        """The call is answered, or lost; `cost_s` 0 where it never was on its way."""
+        block = self._block(self._own, worker)
+        left = self._ints[block + _IN_FLIGHT] - 1
+        self._ints[block + _IN_FLIGHT] = left
+        self._ints[self._own + _FLYING] -= 1
+        self._floats[block + _WORK] = self._floats[block + _WORK] - cost_s if left else 0.0
+
+    def expects(self, worker: int, services: list[int], hinted: int | None) -> None:
+        """Which services calls on their way will load on a worker, and which it was hinted to load."""
+        block, services = self._block(self._own, worker), services[:MOST_EXPECTED]
+        for place, service in enumerate(services):
+            self._ints[block + _EXPECTED + place] = service
+        self._ints[block + _COUNT] = len(services)
+        self._ints[block + _HINT] = 0 if hinted is None else hinted + 1
+
+    def progressed(self, worker: int, at: float) -> None:
+        """When the worker last answered this front end, or was asked something while idle."""
+        self._floats[self._block(self._own, worker) + _PROGRESS] = at
+
+    def holds(self, size: int) -> None:
+        """Bytes of request bodies held."""
+        self._ints[self._own + _HELD] = size
+
+    def waits(self, calls: int) -> None:
+        """Calls for which no worker is up."""
+        self._ints[self._own + _WAITING] = calls
+
+    def closed(self) -> None:
+        """A client's connection has ended."""
+        self._ints[self._own + _CLOSED] += 1
+
+    # ---- what the others have written
+
+    def load(self, worker: int) -> tuple[int, float]:
+        """Calls in flight on a worker and their predicted seconds, of all front ends together."""
+        in_flight, work_s = 0, 0.0
+        for row in self._rows:
+            calls, seconds = _LOAD.unpack_from(self._memory, self._block(row, worker) * _CELL)
+            in_flight += calls
+            work_s += seconds
+        return in_flight, work_s
+
+    def awaited(self, worker: int) -> frozenset[int]:
+        """Services that a call of another front end will load on a worker."""
+        found: set[int] = set()
+        for row in self._others:
+            block = self._block(row, worker)
+            if count := self._ints[block + _COUNT]:
+                found.update(self._ints[block + _EXPECTED : block + _EXPECTED + min(count, MOST_EXPECTED)])
+        return frozenset(found) if found else _NONE
+
+    def hinted(self, worker: int) -> frozenset[int]:
+        """Services that another front end has hinted a worker to load."""
+        hints = [hint - 1 for row in self._others if (hint := self._ints[self._block(row, worker) + _HINT])]
+        return frozenset(hints) if hints else _NONE
+
+    def quiet_elsewhere(self) -> bool:
+        """Whether no other front end has a call under way."""
+        return not any(self._ints[row + _FLYING] for row in self._others)
+
+    def last_progress(self, worker: int) -> float:
+        """When a worker last did something for any front end."""
+        return max(self._floats[self._block(row, worker) + _PROGRESS] for row in self._rows)
+
+    def held_elsewhere(self) -> int:
+        """Bytes of request bodies that the others hold."""
+        return sum(self._ints[row + _HELD] for row in self._others)
+
+    def waiting_elsewhere(self) -> int:
+        """Calls of the others for which no worker is up."""
+        return sum(self._ints[row + _WAITING] for row in self._others)
+
+    # ---- the supervisor
+
+    def closed_by(self, front: int) -> int:
+        """Connections that a front end has had and has no more."""
+        return self._ints[front * self._cells + _CLOSED]
+
+    def clear(self, front: int) -> None:
+        """A front end has died: what it had under way is gone."""
+        start = front * self._cells * _CELL
+        self._memory[start : start + self._cells * _CELL] = bytes(self._cells * _CELL)
+
+    def _block(self, row: int, worker: int) -> int:
+        return row + _HEAD + worker * _BLOCK
+
+
+def _size(fronts: int, workers: int) -> int:
+    return fronts * (_HEAD + workers * _BLOCK) * _CELL
+
+
+def make(fronts: int, workers: int) -> int:
+    """A descriptor of fresh shared memory for a board; it ends with the last process that has it."""
+    descriptor = os.memfd_create("dlserve-board")
+    os.ftruncate(descriptor, _size(fronts, workers))
+    return descriptor

@@ -81,6 +81,24 @@ def test_front_and_worker_never_import_each_other() -> None:
             assert not any(name.startswith(f"dlserve.{other}") for name in imports(file)), file
 
 
+PURE = (
+    *("front.balancer", "front.prefetching.worth_prefetching"),
+    *("worker.batcher", "worker.cache"),
+    *("cli", "errors", "eviction", "messages", "simulation"),
+)
+"""Of the server, what its simulation is made of: policies, and a cache whose clock is given to it."""
+
+
+def test_the_simulation_is_made_of_the_servers_pure_parts_and_no_process_knows_it() -> None:
+    for file in files(PACKAGES["dlserve"]):
+        ours = {name.removeprefix("dlserve.") for name in imports(file) if name.startswith("dlserve.")}
+        if file.parent.name == "simulation":
+            strangers = {name for name in ours if not any(f"{name}.".startswith(f"{pure}.") for pure in PURE)}
+            assert not strangers, f"{file} imports {strangers}"
+        else:
+            assert not any(name.startswith("simulation") for name in ours), file
+
+
 def test_the_front_end_itself_decodes_no_image_and_computes_on_no_array() -> None:
     for file in files(PACKAGES["dlserve"] / "front"):
         used = {name.split(".")[0] for name in imports(file)} & {"numpy", "cv2", "PIL", "scipy", "skimage"}

@@ -39,6 +39,24 @@ class WorkerView:
     """Services that it was hinted to load, and has not answered about."""
     prefetched: set[int] = field(default_factory=set)
     """Services that it has loaded for a hint, and no request has used since."""
+    free_at_s: float = 0.0
+    """When its calls are predicted to be answered, by what was known at its last answer."""
+
+    def took_on(self, cost_s: float, now_s: float) -> None:
+        """A call was sent to it."""
+        self.in_flight += 1
+        self.work_s += cost_s
+        self.free_at_s = max(self.free_at_s, now_s) + cost_s
+
+    def answered(self, cost_s: float, now_s: float) -> None:
+        """A call of that cost was answered, so the next one begins: what was predicted wrongly is forgotten."""
+        self.in_flight -= 1
+        self.work_s = self.work_s - cost_s if self.in_flight else 0.0
+        self.free_at_s = now_s + self.work_s
+
+    def left_s(self, now_s: float) -> float:
+        """Predicted seconds until those calls are answered: what it does now has gone on since its last answer."""
+        return max(self.free_at_s - now_s, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,8 @@ class Request:
     """Expected from disk."""
     host_load_s: float = 0.0
     """Expected from the host tier."""
+    now_s: float = 0.0
+    """When it came, on the clock of the views' `free_at_s`."""
 
 
 Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
@@ -76,7 +96,7 @@ def load_s_on(request: Request, worker: WorkerView) -> float:
 
 
 class Predicted:
-    """The worker that would finish it first: work queued there + load where needed + forward.
+    """The worker that would finish it first: work left there + load where needed + forward.
 
     Ties go to the one with fewer calls, then to the one chosen last, which is still awake and has its caches warm.
     """
@@ -86,7 +106,7 @@ class Predicted:
 
     def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
         position = _least(
-            workers, queue, 0, lambda w: (w.work_s + cost_s(request, w), w.in_flight, w.index != self._last)
+            workers, queue, 0, lambda w: (w.left_s(request.now_s) + cost_s(request, w), w.in_flight, w.index != self._last)
         )
         if position is not None:
             self._last = workers[position].index

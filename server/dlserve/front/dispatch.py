@@ -147,6 +147,7 @@ class Dispatcher:
             expected.forward_s(images),
             expected.expected_load_s(),
             expected.expected_load_s("host"),
+            perf_counter(),
         )
         pinned = call.execution.worker
         deadline = None
@@ -217,8 +218,7 @@ class Dispatcher:
             self._spin_until = sent + SPIN_S
             if not self._spinning:
                 self._spin()
-        view.in_flight += 1
-        view.work_s += cost
+        view.took_on(cost, sent)
         expected = view.resident.setdefault(service.number, EXPECTED)  # the next call of it may follow this one
         try:
             answer = await answer_to_come
@@ -228,8 +228,7 @@ class Dispatcher:
             raise
         finally:
             self._flights.discard(flight)
-            view.in_flight -= 1
-            view.work_s = view.work_s - cost if view.in_flight else 0.0
+            view.answered(cost, perf_counter())
             if flight.watcher is not None:
                 flight.watcher.cancel()
         if isinstance(answer, Failure):

@@ -106,7 +106,10 @@ class Predicted:
 
     def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
         position = _least(
-            workers, queue, 0, lambda w: (w.left_s(request.now_s) + cost_s(request, w), w.in_flight, w.index != self._last)
+            workers,
+            queue,
+            0,
+            lambda w: (w.left_s(request.now_s) + cost_s(request, w), w.in_flight, w.index != self._last),
         )
         if position is not None:
             self._last = workers[position].index

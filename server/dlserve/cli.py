@@ -172,7 +172,7 @@ def _working(group: Any) -> None:
         " only with --balance predicted)",
     )
     group.add_argument(
-        "--seed", type=_number(int, 0, 1 << 62), default=0, metavar="N", help="of the random policy (%(default)s)"
+        "--seed", type=_number(int, 0, 1 << 62), default=0, metavar="N", help="of random and two-choices (%(default)s)"
     )
     group.add_argument(
         "--worker-timeout",

@@ -15,7 +15,7 @@ from dlserve import hardware
 from dlserve.errors import StartError
 from dlserve.eviction import Eviction
 
-Policy = Literal["predicted", "least-loaded", "round-robin", "random"]
+Policy = Literal["predicted", "least-loaded", "round-robin", "random", "two-choices", "affinity"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 LogFormat = Literal["text", "json"]
 MIB = 1 << 20

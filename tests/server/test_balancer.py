@@ -3,7 +3,8 @@
 from collections import Counter
 
 import pytest
-from dlserve.front.balancer import Expectation, Request, WorkerView, cost_s, policy
+from dlserve.config import POLICIES
+from dlserve.front.balancer import BOUND, Expectation, Request, WorkerView, cost_s, policy
 
 ONE, TWO = 1, 2
 
@@ -55,7 +56,7 @@ def test_equal_idle_workers_share_the_work(name: str) -> None:
     assert max(counts.values()) <= (150 if name == "random" else 100)
 
 
-@pytest.mark.parametrize("name", ["predicted", "least-loaded", "round-robin", "random"])
+@pytest.mark.parametrize("name", POLICIES)
 def test_a_full_queue_is_never_chosen_and_all_full_is_none(name: str) -> None:
     choose = policy(name, 7)
     assert {choose(request(), [worker(0, 8), worker(1, 7), worker(2, 8)], 8) for _ in range(20)} == {1}
@@ -66,12 +67,65 @@ def test_least_loaded_counts_calls() -> None:
     assert policy("least-loaded", 0)(request(), [worker(0, 2), worker(1, 1, 9.0), worker(2, 3)], 8) == 1
 
 
-def test_the_random_policy_repeats_itself_for_a_seed() -> None:
+@pytest.mark.parametrize("name", ["random", "two-choices"])
+def test_a_policy_that_draws_repeats_itself_for_a_seed(name: str) -> None:
     workers = [worker(index) for index in range(8)]
-    draws = [[policy("random", seed)(request(), workers, 8)] for seed in (5, 5)]
-    assert draws[0] == draws[1]
-    first, second = policy("random", 5), policy("random", 5)
-    assert [first(request(), workers, 8) for _ in range(50)] == [second(request(), workers, 8) for _ in range(50)]
+    first, second, other = policy(name, 5), policy(name, 5), policy(name, 6)
+    chosen = [[choose(request(), workers, 8) for _ in range(50)] for choose in (first, second, other)]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "chosen"),
+    [
+        ([5, 2], {1}),  # both are drawn: the one with fewer
+        ([3, 3, 3, 0], {0, 1, 2, 3}),  # the idle one only where it is drawn
+        ([8, 8, 4, 8], {2}),  # one has room
+        ([8, 1, 7, 8], {1}),  # two have room
+        ([0, 1, 2, 7], {0, 1, 2}),  # the fullest loses against whichever it is drawn with
+    ],
+)
+def test_two_choices_takes_the_less_loaded_of_two(in_flight: list[int], chosen: set[int]) -> None:
+    choose = policy("two-choices", 3)
+    workers = [worker(index, count) for index, count in enumerate(in_flight)]
+    assert {choose(request(), workers, 8) for _ in range(200)} == chosen
+
+
+def of(service: int) -> Request:
+    """A request of that service."""
+    return Request(service, 1, None, 0.01, 0.1)
+
+
+def test_affinity_gives_each_model_its_worker_and_all_workers_some() -> None:
+    choose = policy("affinity", 0)
+    idle = [worker(index) for index in range(8)]
+    homes = [choose(of(service), idle, 8) for service in range(800)]
+    assert [choose(of(service), idle, 8) for service in range(800)] == homes
+    counts = Counter(homes)
+    assert set(counts) == set(range(8))
+    assert max(counts.values()) < 150
+
+
+def test_affinity_moves_only_the_models_of_a_worker_that_has_gone() -> None:
+    choose = policy("affinity", 0)
+    idle = [worker(index) for index in range(8)]
+    left = [one for one in idle if one.index != 3]
+    for service in range(200):
+        before, after = choose(of(service), idle, 8), choose(of(service), left, 8)
+        assert before is not None
+        assert after is not None
+        assert before == 3 or left[after].index == before
+
+
+def test_affinity_gives_no_worker_more_than_its_bounded_share_of_one_hot_model() -> None:
+    choose = policy("affinity", 0)
+    workers = [worker(index) for index in range(8)]
+    for count in range(1, 161):
+        position = choose(of(7), workers, 128)
+        assert position is not None
+        workers[position].in_flight += 1
+        assert max(one.in_flight for one in workers) <= -(-BOUND * count // 8)
+    assert sum(one.in_flight > 0 for one in workers) == 7, "of 8 workers so many, at 1.25 times an even share each"
 
 
 def test_expectations_follow_what_replies_report() -> None:

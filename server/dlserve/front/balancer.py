@@ -4,9 +4,12 @@ A policy returns the worker's position in the list, or None where every queue is
 so each policy simply looks at all of them.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
 from types import MappingProxyType
 
 from dlmodels.engines.base import Temperature
@@ -16,6 +19,8 @@ FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
 FIRST_GUESS_BYTES_PER_S: MappingProxyType[Temperature, float] = MappingProxyType({"disk": 1e9, "host": 1e10})
 """Load bandwidth before the first load from that tier was seen."""
+BOUND = 1.25
+"""Of `affinity`: no worker gets more than this many times its even share of the calls under way."""
 _KEEP = 0.8
 """Weight of the past in each moving average."""
 
@@ -152,6 +157,45 @@ class Random:
         return self._draws.choice(open_) if open_ else None
 
 
+class TwoChoices:
+    """Of two workers with room, drawn from a seeded generator, the one with fewer calls under way.
+
+    Mitzenmacher, The Power of Two Choices in Randomized Load Balancing (2001).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._draws = random.Random(seed)  # noqa: S311  balancing, not secrets
+
+    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        open_ = [position for position, worker in enumerate(workers) if worker.in_flight < queue]
+        if len(open_) < 2:
+            return open_[0] if open_ else None
+        return min(self._draws.sample(open_, 2), key=lambda position: workers[position].in_flight)
+
+
+class Affinity:
+    """The same worker for a model each time, unless that one has more than its share: then the next in the model's own order.
+
+    Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2016), its order by rendezvous hashing (Thaler,
+    Ravishankar 1998): a worker that comes or goes moves no model but its own. A share is `BOUND` x calls under way / workers.
+    """
+
+    def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        under_way = 1 + sum(worker.in_flight for worker in workers)
+        most = min(queue, math.ceil(BOUND * under_way / len(workers)))
+        return max(
+            (position for position, worker in enumerate(workers) if worker.in_flight < most),
+            key=lambda position: _affinity(request.service, workers[position].index),
+            default=None,
+        )
+
+
+@lru_cache(maxsize=1 << 16)
+def _affinity(service: int, worker: int) -> int:
+    """How well they go together: no more than a hash, the same in every process."""
+    return int.from_bytes(blake2b(b"%d:%d" % (service, worker), digest_size=8).digest())
+
+
 def _least(
     workers: Sequence[WorkerView], queue: int, turn: int, rank: Callable[[WorkerView], tuple[float, ...]]
 ) -> int | None:
@@ -168,12 +212,14 @@ def _least(
 
 
 def policy(name: str, seed: int) -> Policy:
-    """The policy of a `--balance` name; `seed` feeds the random one."""
+    """The policy of a `--balance` name; `seed` feeds those that draw."""
     makers: dict[str, Callable[[], Policy]] = {
         "predicted": Predicted,
         "least-loaded": LeastLoaded,
         "round-robin": RoundRobin,
         "random": lambda: Random(seed),
+        "two-choices": lambda: TwoChoices(seed),
+        "affinity": Affinity,
     }
     return makers[name]()
 

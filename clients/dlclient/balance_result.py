@@ -47,7 +47,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a cell's requests, the first of them left out (Balance.settling)."""
+    """What came of a cell's requests, the first of them left out (Balance.settling_s)."""
 
     requests: int
     """That were counted."""
@@ -60,8 +60,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     wait_interval_s: Interval | None
     hit_rate: float
     """Of answers that found their weights on the device."""
-    loads: int
-    """Counted or not. Of a real cell: batches that had to load, as answers tell."""
+    loads: int | None
+    """Of weights, counted requests or not. None: of a real cell, whose answers do not tell."""
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,8 +146,8 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     """Of a cell of the model, per 8 workers."""
     real_requests: int
-    settling: float
-    """The share of the requests that is left out at the beginning: the workers' caches settle in it."""
+    settling_s: float
+    """What was due in so many seconds from the beginning is not counted: the workers' caches settle in them."""
     seed: int
     """Of plans, of policies that draw, of the spread."""
     simulated: bool = True

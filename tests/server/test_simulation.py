@@ -131,7 +131,7 @@ def test_an_overhead_is_half_before_and_half_after_the_worker() -> None:
 def test_an_idle_worker_with_room_loads_a_model_ahead_whose_calls_queue_up() -> None:
     specs = [model("a", forward_s=1.0, load_s=0.5, bytes=100)]
     arrivals = [Arrival(0.01 * number, "a") for number in range(4)]
-    ahead, none = (simulate(server(specs, 2, prefetch=on), arrivals, warm_up=False) for on in (True, False))
+    ahead, none = (simulate(server(specs, 2, prefetch=on), arrivals, warm_up=()) for on in (True, False))
     assert ahead.loads >= none.loads
     assert {answer.worker for answer in ahead.answers if answer} == {0, 1}
 

@@ -23,8 +23,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Of `dlserve`, as on its command line: --models-dir, --workers, --cache-mb, --balance and the rest, with its defaults."""
     arrivals: tuple[Arrival, ...]
     """In the order of their due times."""
-    warm_up: bool = True
-    """Before the clock begins every worker loads and runs every model once, as the stream load tester has it."""
+    warm_up: tuple[str, ...] | None = None
+    """Services, run before the clock begins in this order and as the stream load tester has it: where all their weights fit into
+    a worker's budget, each by every worker; else each twice, by whichever worker is chosen. None: all, in the order of names."""
     overhead_s: Seconds = 0.0
     """What a request takes beside queue, load and forward: half of it on the way there, half on the way back."""
     jitter: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None

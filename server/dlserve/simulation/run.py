@@ -1,7 +1,8 @@
 """A simulation from its task to its account."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,8 @@ from dlserve.simulation.timeline import Timeline
 from dlserve.simulation.worker import Done, Listener, SimulatedWorker
 
 MIB = 1 << 20
+UNPINNED_ROUNDS = 2
+"""Of a warm-up by workers that are not chosen; as in the stream load tester."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +43,14 @@ class Server:
     overhead_s: float = 0.0
 
 
-def simulate(server: Server, arrivals: Sequence[Arrival], *, warm_up: bool = True) -> Account:
-    """Play the arrivals, given in the order of their due times. Raises StartError naming what cannot be simulated."""
+def simulate(server: Server, arrivals: Sequence[Arrival], *, warm_up: Sequence[str] | None = None) -> Account:
+    """Play the arrivals, given in the order of their due times, after a warm-up (None: with every service).
+
+    Raises StartError naming what cannot be simulated.
+    """
     run = _Run(server, arrivals)
     try:
-        if warm_up:
-            run.warm_up()
+        run.warm_up([spec.name for spec in server.specs] if warm_up is None else warm_up)
         return run.play()
     except ModelError as exc:
         raise StartError(f"this cannot be simulated: {exc}") from exc
@@ -95,19 +100,16 @@ class _Run:
         self._server = server
         self._arrivals = arrivals
         self._numbers = {spec.name: number for number, spec in enumerate(server.specs)}
-        if strangers := {one.service for one in arrivals} - set(self._numbers):
-            raise StartError(
-                f"there is no model {', '.join(sorted(strangers))}: the models are {', '.join(self._numbers)}"
-            )
+        self._check({one.service for one in arrivals})
         self._timeline = Timeline()
         try:
-            sizes = [parse_profile(spec).bytes for spec in server.specs]
+            self._sizes = [parse_profile(spec).bytes for spec in server.specs]
             self._front = SimulatedFront(
                 len(server.specs),
                 self._timeline,
                 policy(server.balance, server.seed),
                 self._workers,
-                sizes,
+                self._sizes,
                 queue=server.queue,
                 prefetch=server.prefetch,
                 way_s=server.overhead_s / 2,
@@ -132,16 +134,30 @@ class _Run:
             for index in range(server.workers)
         ]
 
-    def warm_up(self) -> None:
-        """Every worker loads and runs every model once, one after the other; the workers side by side."""
+    def _check(self, services: Collection[str]) -> None:
+        if strangers := sorted(set(services) - set(self._numbers)):
+            raise StartError(f"there is no model {', '.join(strangers)}: the models are {', '.join(self._numbers)}")
 
-        def ask(worker: int, service: int) -> None:
-            if service < len(self._server.specs):
-                self._front.pin(worker, service, lambda *_: ask(worker, service + 1))
-
-        for worker in range(self._server.workers):
-            ask(worker, 0)
+    def warm_up(self, services: Sequence[str]) -> None:
+        """Run services one after the other, as `Task.warm_up` says; the workers side by side."""
+        self._check(services)
+        numbers = [self._numbers[service] for service in services]
+        if sum(self._sizes[number] for number in numbers) <= self._server.budget_bytes:
+            for worker in self._front.workers:
+                self._ask_in_turn([partial(self._front.pin, worker.index, number) for number in numbers])
+        else:
+            self._ask_in_turn([partial(self._front.predict, number) for number in numbers * UNPINNED_ROUNDS])
         self._timeline.run()
+
+    def _ask_in_turn(self, requests: Sequence[Callable[[Callable[[int, Done], None]], object]]) -> None:
+        """Each once the one before is answered."""
+        coming = iter(requests)
+
+        def go_on(*_: object) -> None:
+            if request := next(coming, None):
+                request(go_on)
+
+        go_on()
 
     def play(self) -> Account:
         """From the clock's beginning to the last answer."""

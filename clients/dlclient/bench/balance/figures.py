@@ -7,10 +7,13 @@ from statistics import median
 import numpy as np
 
 from dlclient.balance_result import Agreement, Figures, Spread
+from dlclient.errors import LocalServerError
 from dlclient.intervals import block_length, mean_interval
 from dlclient.statistics import latency
 
-SETTLING = 0.2
+SETTLING_S = 2.5
+"""At scale 1, from the beginning of a cell: in so long every worker can have loaded what it will keep (the model was watched:
+after 2 s no load by `predicted` is left that its steady state has not)."""
 TOLERANCE = 0.1
 """Model and processes agree where mean and p99 differ by no more than this."""
 
@@ -25,14 +28,16 @@ class Answered:
     warm: bool
 
 
-def figures(answers: Sequence[Answered], requests: int, loads: int, last_due_s: float) -> Figures:
-    """Of all answers, in any order; those due in the first SETTLING of the time are not counted.
+def figures(answers: Sequence[Answered], requests: int, loads: int | None, settling_s: float) -> Figures:
+    """Of all answers, in any order; those due before `settling_s` are not counted.
 
-    `requests`: that were sent, or should have been. Raises ValueError where no answer counts.
+    `requests`: that were sent, or should have been. Raises LocalServerError where no answer counts.
     """
-    counted = sorted((one for one in answers if one.due_s >= SETTLING * last_due_s), key=lambda one: one.due_s)
+    counted = sorted((one for one in answers if one.due_s >= settling_s), key=lambda one: one.due_s)
     if not counted:
-        raise ValueError("no request was answered")
+        raise LocalServerError(
+            f"no request that was due after the first {settling_s:g} s was answered: give the cell more requests, or see its logs"
+        )
     waits = np.array([one.latency_s - one.forward_s for one in counted])
     found = mean_interval(waits, block=block_length(waits))
     return Figures(

@@ -31,18 +31,24 @@ class Played:
 
 def play(
     options: Sequence[str],
+    services: Sequence[str],
     plan: Sequence[Slot],
     speed: float,
+    settling_s: float,
     *,
     overhead_s: float = 0.0,
     jitter: float = 0.0,
     seed: int = 0,
 ) -> Played:
-    """Simulate a server with these options under a plan that is sent `speed` times as fast. Raises LocalServerError."""
+    """Simulate a server with these options under a plan that is sent `speed` times as fast. Raises LocalServerError.
+
+    `services`: in the order in which the stream warms them up. What is due before `settling_s` is not in the figures.
+    """
     arrivals = [((slot.due_s or 0.0) / speed, slot.model) for slot in plan]
     task = {
         "options": options,
         "arrivals": arrivals,
+        "warm_up": services,
         "overhead_s": overhead_s,
         "jitter": jitter,
         "seed": seed,
@@ -59,7 +65,7 @@ def play(
         for (due_s, _), answer in zip(arrivals, account.answers, strict=True)
         if answer is not None
     ]
-    return Played(figures(answers, len(arrivals), account.loads, arrivals[-1][0]), most_in_flight(answers))
+    return Played(figures(answers, len(arrivals), account.loads, settling_s), most_in_flight(answers))
 
 
 def most_in_flight(answers: Sequence[Answered]) -> int:

@@ -92,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of a cell of the model, for each 8 workers (%(default)s)",
     )
     parser.add_argument(
-        "--real-requests", type=int, default=2_000, metavar="N", help="of a cell in processes (%(default)s)"
+        "--real-requests", type=int, default=6_000, metavar="N", help="of a cell in processes (%(default)s)"
     )
     parser.add_argument(
         "--scale", type=float, default=10.0, metavar="X",

@@ -24,6 +24,8 @@ _QUEUE = 1 << 16
 """Calls per worker: none is turned away, so that every policy answers the same requests."""
 SPREAD_RUNS = 9
 JITTER = 0.01
+MOST_LAG_S = 0.001
+"""That the p99 of the send lag may have at scale 1."""
 _SPARE_SENDERS = 2.0
 """Times what the model had in flight."""
 
@@ -80,6 +82,7 @@ class _Filler:
         requests = options.requests_of(where)
         self._plan_file = plan_file(folder, where.mix, requests)
         self._plan = make_plan(folder, where.mix, requests, PROFILES, options.seed)
+        self._settling_s = figures.SETTLING_S * options.scale
         self._speed = speed(self._plan, where.load, where.workers, PROFILES, options.scale)
 
     def fill(self, started: str) -> Cell:
@@ -96,15 +99,23 @@ class _Filler:
     def _play(self, *, overhead_s: float = 0.0, jitter: float = 0.0, seed: int = 0) -> Played:
         models = ("--models-dir", str(self._folder / _MODELS), "--workers", str(self._where.workers))
         return play(
-            (*models, *self._server()), self._plan, self._speed, overhead_s=overhead_s, jitter=jitter, seed=seed
+            (*models, *self._server()),
+            [profile.name for profile in PROFILES],
+            self._plan,
+            self._speed,
+            self._settling_s,
+            overhead_s=overhead_s,
+            jitter=jitter,
+            seed=seed,
         )
 
     def _real(self, started: str) -> Cell:
         where, folder = self._where, self._folder / real.REAL_DIR / self._where.id
         senders = 16 + int(_SPARE_SENDERS * self._play().most_in_flight)
-        streamed = real.stream(
-            self._server(), where.workers, self._folder / _MODELS, self._plan_file, self._speed, senders, folder
+        sending = real.Sending(
+            self._plan_file, self._speed, senders, MOST_LAG_S * self._options.scale, self._settling_s
         )
+        streamed = real.stream(self._server(), where.workers, self._folder / _MODELS, sending, folder)
         runs = [
             self._play(overhead_s=streamed.overhead_s, jitter=JITTER, seed=self._options.seed + number).figures
             for number in range(SPREAD_RUNS)
@@ -150,7 +161,7 @@ def _balance(comparison: Comparison, cells: int) -> Balance:
         bandwidth=options.bandwidth,
         requests=options.requests,
         real_requests=options.real_requests,
-        settling=figures.SETTLING,
+        settling_s=figures.SETTLING_S * options.scale,
         seed=options.seed,
     )
 
@@ -222,6 +233,6 @@ def _row(cell: Cell) -> tuple[str, ...]:
         *name,
         *("n/a" if time is None else f"{time * 1e3:.0f}" for time in times),
         f"{found.hit_rate:.0%}",
-        str(found.loads),
+        "" if found.loads is None else str(found.loads),
         "" if cell.agreement is None else _ratios(cell) + (" !" if cell.reasons else ""),
     )

@@ -65,15 +65,16 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """The model's mean and p99 of a real cell's own requests, run several times with each time off by a percent or so."""
+    """What the model says of a real cell's own requests; and between what it goes when each time is off by a percent or so."""
 
     runs: int
+    """With other times."""
     jitter: float
     """Standard deviation over mean of every forward and load."""
     overhead_s: float
     """That a request takes beside queue, load and forward: the median of the real cell."""
     mean_s: tuple[float, float, float]
-    """Least, median, most."""
+    """Least, the model as it is, most."""
     p99_s: tuple[float, float, float] | None
     hit_rate: tuple[float, float, float]
 

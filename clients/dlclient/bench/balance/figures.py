@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
@@ -51,16 +50,16 @@ def figures(answers: Sequence[Answered], requests: int, loads: int | None, settl
     )
 
 
-def spread(runs: Sequence[Figures], jitter: float, overhead_s: float) -> Spread:
-    """Least, median and most of several runs of the model."""
-    tails = [one.latency_s.p99 for one in runs if one.latency_s.p99 is not None]
+def spread(own: Figures, runs: Sequence[Figures], jitter: float, overhead_s: float) -> Spread:
+    """The model as it is, between the least and the most of it and of its runs with other times."""
+    tails = [one.latency_s.p99 for one in (own, *runs) if one.latency_s.p99 is not None]
     return Spread(
         runs=len(runs),
         jitter=jitter,
         overhead_s=overhead_s,
-        mean_s=_range([one.latency_s.mean or 0.0 for one in runs]),
-        p99_s=_range(tails) if len(tails) == len(runs) else None,
-        hit_rate=_range([one.hit_rate for one in runs]),
+        mean_s=_around([one.latency_s.mean or 0.0 for one in (own, *runs)]),
+        p99_s=_around(tails) if len(tails) == 1 + len(runs) else None,
+        hit_rate=_around([one.hit_rate for one in (own, *runs)]),
     )
 
 
@@ -93,5 +92,6 @@ def _apart(name: str, ratio: float, real_s: float, model_s: tuple[float, float, 
     return f"{gap}: more than chance, the model goes from {least / real_s:.2f} to {most / real_s:.2f} x the real one when times change by a percent"
 
 
-def _range(values: Sequence[float]) -> tuple[float, float, float]:
-    return min(values), median(values), max(values)
+def _around(values: Sequence[float]) -> tuple[float, float, float]:
+    """The first, between the least and the most."""
+    return min(values), values[0], max(values)

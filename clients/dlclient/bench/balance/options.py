@@ -82,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--real", default=REAL, metavar="MIX@LOAD,...|all|none",
-        help="what runs in processes, over HTTP, beside the model: about a minute for each policy and residency (%(default)s)",
+        help="what runs in processes, over HTTP, beside the model: about two minutes for each policy and residency (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--requests",

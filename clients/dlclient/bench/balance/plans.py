@@ -1,9 +1,11 @@
 """The requests of a comparison: one plan per mix and length, drawn by the stream load tester, for every policy alike."""
 
+import subprocess
 from pathlib import Path
 
 from dlclient.balance_result import Profile
-from dlclient.local_server import COMMANDS, run
+from dlclient.errors import SuiteError
+from dlclient.local_server import COMMANDS
 from dlclient.results import Slot, parse_plan
 
 PLANS_DIR = "plans"
@@ -15,7 +17,7 @@ def plan_file(folder: Path, mix: str, requests: int) -> Path:
 
 
 def make_plan(folder: Path, mix: str, requests: int, profiles: tuple[Profile, ...], seed: int) -> tuple[Slot, ...]:
-    """Poisson arrivals at one request per second; drawn if it is not there. Raises LocalServerError or ResultError."""
+    """Poisson arrivals at one request per second; drawn if it is not there. Raises SuiteError of a bad mix, or ResultError."""
     path = plan_file(folder, mix, requests)
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -33,9 +35,11 @@ def make_plan(folder: Path, mix: str, requests: int, profiles: tuple[Profile, ..
             str(seed),
         )
         draft = path.with_suffix(".tmp")
-        with (path.parent / "dlload.log").open("wb") as log:
-            command = (str(COMMANDS / "dlload"), "plan", *options, "--output", str(draft))
-            run(command, f"drawing the requests of mix {mix} failed: see {log.name}", output=log)
+        command = [str(COMMANDS / "dlload"), "plan", *options, "--output", str(draft)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603  our own command
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines() or ["dlload plan failed"]
+            raise SuiteError(f"the requests of a mix cannot be drawn: {said[-1].removeprefix('dlload: ')}")
         draft.replace(path)
     return tuple(parse_plan(path.read_bytes(), path)[1])
 

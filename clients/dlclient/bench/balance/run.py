@@ -22,7 +22,7 @@ from dlclient.errors import LocalServerError, ResultError
 _MODELS = "models"
 _QUEUE = 1 << 16
 """Calls per worker: none is turned away, so that every policy answers the same requests."""
-SPREAD_RUNS = 9
+SPREAD_RUNS = 5
 JITTER = 0.01
 MOST_LAG_S = 0.001
 """That the p99 of the send lag may have at scale 1."""
@@ -43,7 +43,7 @@ class Comparison:
 def run_comparison(comparison: Comparison, stream: TextIO = sys.stderr) -> list[Cell]:
     """Fill every cell that the folder does not hold yet; all of them, in their order.
 
-    Raises ResultError where the folder cannot be used, SuiteError where processes cannot run here.
+    Raises ResultError where the folder cannot be used, SuiteError of a mix that is none, or where processes cannot run here.
     """
     wheres = comparison.options.wheres()
     if any(where.source == "real" for where in wheres):
@@ -51,6 +51,8 @@ def run_comparison(comparison: Comparison, stream: TextIO = sys.stderr) -> list[
     with BalanceFolder(comparison.results, _balance(comparison, len(wheres)), resume=comparison.resume) as folder:
         options = comparison.options
         write_models(PROFILES, folder.path / _MODELS, options.scale, options.bandwidth)
+        for where in wheres:  # a mix that is none is said at once
+            make_plan(folder.path, where.mix, options.requests_of(where), PROFILES, options.seed)
         left = [where for where in wheres if where.id not in folder.done]
         took_s = [folder.done[where.id].seconds for where in wheres if where.id in folder.done]
         progress = BenchProgress(len(wheres), len(wheres) - len(left), stream, took_s)
@@ -120,7 +122,8 @@ class _Filler:
             self._play(overhead_s=streamed.overhead_s, jitter=JITTER, seed=self._options.seed + number).figures
             for number in range(SPREAD_RUNS)
         ]
-        model = figures.spread(runs, JITTER, streamed.overhead_s)
+        own = self._play(overhead_s=streamed.overhead_s).figures
+        model = figures.spread(own, runs, JITTER, streamed.overhead_s)
         return Cell(
             id=where.id,
             where=where,

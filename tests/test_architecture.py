@@ -84,7 +84,7 @@ def test_front_and_worker_never_import_each_other() -> None:
 PURE = (
     *("front.balancer", "front.prefetching.worth_prefetching"),
     *("worker.batcher", "worker.cache"),
-    *("cli", "config.POLICIES", "errors", "eviction", "messages", "simulation"),
+    *("cli", "config.POLICIES", "errors", "eviction", "forward_times", "messages", "simulation"),
 )
 """Of the server, what its simulation is made of: policies, and a cache whose clock is given to it."""
 

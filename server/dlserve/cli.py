@@ -162,6 +162,13 @@ def _working(group: Any) -> None:
         help="images that waiting calls may form a batch of (%(default)s)",
     )
     group.add_argument(
+        "--batch-wait",
+        type=_number(float, 0, 60_000),
+        default=0.0,
+        metavar="MS",
+        help="milliseconds that a call waits for others to share its batch (%(default)g: it runs as soon as it can)",
+    )
+    group.add_argument(
         "--balance", choices=config.POLICIES, default="predicted", help="how a worker is chosen (%(default)s)"
     )
     group.add_argument(

@@ -62,6 +62,7 @@ class Config(msgspec.Struct, frozen=True):
     visible_gpus: str | None
     """CUDA_VISIBLE_DEVICES as it was at the start; None: unset."""
     max_batch: int
+    batch_wait_s: float
     limits: Limits
     preload: tuple[str, ...]
     pinned: tuple[str, ...]
@@ -91,6 +92,7 @@ def resolve(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         workers=_workers(options.devices, options.workers, options.cache_mb, options.host_cache_mb, visible_gpus),
         visible_gpus=visible_gpus,
         max_batch=options.max_batch,
+        batch_wait_s=options.batch_wait / 1e3,
         limits=Limits(
             body_bytes=options.max_body_mb * MIB,
             images=options.max_images,

@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 from dlmodels.engines.base import Temperature
 
+from dlserve.forward_times import ForwardTimes
+
 EXPECTED = "expected"
 FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
@@ -23,6 +25,21 @@ BOUND = 1.25
 """Of `affinity`: no worker gets more than this many times its even share of the calls under way."""
 _KEEP = 0.8
 """Weight of the past in each moving average."""
+_MARGIN_SHARE = 0.95
+_MARGIN_STEP = 0.05
+_MOST_MARGIN = 3.0
+
+
+@dataclass(slots=True, eq=False)
+class Coming:
+    """A batch that a worker is expected to make of calls that were sent to it."""
+
+    service: int
+    images: int
+    seconds: float
+    """Predicted, with its load."""
+    open: bool
+    """Another call of the service may join it."""
 
 
 @dataclass(slots=True)
@@ -44,24 +61,52 @@ class WorkerView:
     """Services that it was hinted to load, and has not answered about."""
     prefetched: set[int] = field(default_factory=set)
     """Services that it has loaded for a hint, and no request has used since."""
-    free_at_s: float = 0.0
-    """When its calls are predicted to be answered, by what was known at its last answer."""
+    running: Coming | None = None
+    """Of this front end's calls: the batch that is thought to run now."""
+    running_since: float = 0.0
+    """When that began."""
+    learned_until: float = 0.0
+    """The end of the latest forward that was learned from."""
+    waiting: list[Coming] = field(default_factory=list)
+    """Of this front end's calls: the batches that are thought to follow, in this order."""
 
-    def took_on(self, cost_s: float, now_s: float) -> None:
-        """A call was sent to it."""
+    def sent(self, request: "Request") -> tuple[Coming, float]:
+        """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work."""
+        cost = cost_s(request, self)
         self.in_flight += 1
-        self.work_s += cost_s
-        self.free_at_s = max(self.free_at_s, now_s) + cost_s
+        if self.in_flight == 1:
+            cost += request.decode_s  # later ones are decoded while others run
+            coming = Coming(request.service, request.images, cost, open=False)
+            self.running, self.running_since = coming, request.now
+        elif joined := batch_for(request, self):
+            coming = joined
+            coming.images += request.images
+            coming.seconds += cost
+        else:
+            coming = Coming(request.service, request.images, cost, request.cache in (None, "warm"))
+            self.waiting.append(coming)
+        self.work_s += cost
+        return coming, cost
 
-    def answered(self, cost_s: float, now_s: float) -> None:
-        """A call of that cost was answered, so the next one begins: what was predicted wrongly is forgotten."""
+    def answered(self, coming: Coming, images: int, cost: float, ended: float | None) -> None:
+        """A request that was sent is answered. `ended`: when its forward did; None: it was dropped before."""
         self.in_flight -= 1
-        self.work_s = self.work_s - cost_s if self.in_flight else 0.0
-        self.free_at_s = now_s + self.work_s
-
-    def left_s(self, now_s: float) -> float:
-        """Predicted seconds until those calls are answered: what it does now has gone on since its last answer."""
-        return max(self.free_at_s - now_s, 0.0)
+        if not self.in_flight:
+            self.work_s, self.running = 0.0, None
+            self.waiting.clear()
+            return
+        self.work_s -= cost
+        if ended is None:
+            coming.images -= images
+            coming.seconds -= cost
+            if not coming.images and coming in self.waiting:
+                self.waiting.remove(coming)
+        elif coming is self.running:
+            self.running = self.waiting.pop(0) if self.waiting else None
+            self.running_since = ended
+        elif coming in self.waiting:  # it ran before what was thought to run, which can only begin now
+            self.waiting.remove(coming)
+            self.running_since = ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +122,59 @@ class Request:
     """Expected from disk."""
     host_load_s: float = 0.0
     """Expected from the host tier."""
-    now_s: float = 0.0
-    """When it came, on the clock of the views' `free_at_s`."""
+    now: float = 0.0
+    """When it is asked, on the clock of `WorkerView.running_since`."""
+    decode_s: float = 0.0
+    """Expected until it can join a batch."""
+    most: int = 1
+    """Images of the largest batch that its model is run with."""
+    times: ForwardTimes | None = None
+    """Of its model, by batch size; None: `forward_s` is all that is known."""
 
 
 Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
 
 
 def cost_s(request: Request, worker: WorkerView) -> float:
-    """What the request would add to the worker: its forward, and a load from the tier where it will find the weights."""
-    return request.forward_s + load_s_on(request, worker)
+    """What the request would add to the worker: its forward, less what it shares with a batch that waits there for its turn,
+    and a load from the tier where it will find the weights.
+    """
+    joined = batch_for(request, worker) if worker.waiting else None
+    if joined is None or request.times is None:
+        return request.forward_s + load_s_on(request, worker)
+    return request.times.added(joined.images, request.images) + load_s_on(request, worker)
+
+
+def finish_s(request: Request, worker: WorkerView) -> float:
+    """When the worker would be done with the request, in seconds from now: what runs before its batch + load + forward."""
+    ahead_s = worker.work_s
+    if worker.running is not None:
+        ahead_s -= _done_s(request, worker.running, worker)
+    if worker.waiting and (joined := batch_for(request, worker)):
+        for coming in reversed(worker.waiting):
+            if coming is joined:
+                break
+            ahead_s -= coming.seconds
+    return max(ahead_s, 0.0) + cost_s(request, worker)
+
+
+def batch_for(request: Request, worker: WorkerView) -> Coming | None:
+    """The waiting batch that the request would join, None where it opens another."""
+    for coming in reversed(worker.waiting):
+        if coming.service == request.service:
+            if not coming.open or coming.images + request.images > request.most or request.cache in ("host", "disk"):
+                return None
+            begins_s = (
+                0.0 if worker.running is None else worker.running.seconds - _done_s(request, worker.running, worker)
+            )
+            # The next batch begins with what is decoded by then.
+            return coming if coming is not worker.waiting[0] or begins_s >= request.decode_s else None
+    return None
+
+
+def _done_s(request: Request, running: Coming, worker: WorkerView) -> float:
+    """What is thought to be done of the batch that runs."""
+    return min(max(request.now - worker.running_since, 0.0), running.seconds)
 
 
 def load_s_on(request: Request, worker: WorkerView) -> float:
@@ -101,7 +189,7 @@ def load_s_on(request: Request, worker: WorkerView) -> float:
 
 
 class Predicted:
-    """The worker that would finish it first: work left there + load where needed + forward.
+    """The worker that would finish it first: work before it there + load where needed + forward.
 
     Ties go to the one with fewer calls, then to the one chosen last, which is still awake and has its caches warm.
     """
@@ -110,12 +198,7 @@ class Predicted:
         self._last = 0
 
     def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        position = _least(
-            workers,
-            queue,
-            0,
-            lambda w: (w.left_s(request.now_s) + cost_s(request, w), w.in_flight, w.index != self._last),
-        )
+        position = _least(workers, queue, 0, lambda w: (finish_s(request, w), w.in_flight, w.index != self._last))
         if position is not None:
             self._last = workers[position].index
         return position
@@ -229,26 +312,53 @@ class Expectation:
     """Learned times of one service: exponentially weighted means of what replies reported."""
 
     weights_bytes: int = 0
-    forward_per_image_s: float | None = None
+    forward: ForwardTimes = field(default_factory=ForwardTimes)
     load_s: dict[Temperature, float] = field(default_factory=dict)
     """By where the weights were."""
+    decode_s: float = 0.0
+    """Of an image."""
+    rest_s: float = 0.0
+    """In the worker, beside decoding, waiting, loading and the forward."""
+    outside_s: float = 0.0
+    """Between sending a call and its answer, outside of the worker."""
+    margin: float = 1.2
+    """A call's time in the worker over what was predicted: 95 % of calls are below it."""
+    learned_at: float = -math.inf
+    """When a reply was last learned from."""
 
     def forward_s(self, images: int) -> float:
         """Expected forward of a call with so many images."""
-        return images * (FIRST_GUESS_FORWARD_S if self.forward_per_image_s is None else self.forward_per_image_s)
+        return self.forward.seconds(images) if self.forward.known else images * FIRST_GUESS_FORWARD_S
 
     def expected_load_s(self, source: Temperature = "disk") -> float:
         """Expected load from a tier; from the bytes before one was seen."""
         known = self.load_s.get(source)
         return self.weights_bytes / FIRST_GUESS_BYTES_PER_S[source] if known is None else known
 
+    def in_worker_s(self, request: Request, worker: WorkerView) -> float:
+        """What the request is expected to take in that worker, from its arrival to its reply."""
+        cost = cost_s(request, worker)
+        return max(finish_s(request, worker) - cost, request.decode_s) + cost + self.rest_s
+
     def learn_forward(self, forward_s: float, batch_size: int) -> None:
         """A batch of `batch_size` images took `forward_s`."""
-        self.forward_per_image_s = _mean(self.forward_per_image_s, forward_s / max(1, batch_size))
+        self.forward.learn(max(1, batch_size), forward_s)
 
     def learn_load(self, load_s: float, source: Temperature = "disk") -> None:
         """A load from that tier took `load_s`."""
         self.load_s[source] = _mean(self.load_s.get(source), load_s)
+
+    def learn_call(self, decode_s: float, rest_s: float, outside_s: float) -> None:
+        """A call took so long beside the forward; `decode_s` per image."""
+        self.decode_s = _mean(self.decode_s or None, decode_s)
+        self.rest_s = _mean(self.rest_s or None, rest_s)
+        self.outside_s = _mean(self.outside_s or None, outside_s)
+
+    def learn_ratio(self, actual_over_predicted: float) -> None:
+        """A call took so many times what was predicted. Follows a quantile by steps (Robbins, Monro 1951)."""
+        above = actual_over_predicted > self.margin
+        self.margin += _MARGIN_STEP * (_MARGIN_SHARE if above else _MARGIN_SHARE - 1)
+        self.margin = min(max(self.margin, 1.0), _MOST_MARGIN)
 
 
 def _mean(old: float | None, new: float) -> float:

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dlserve.front.balancer import EXPECTED, Expectation, Policy, Request, WorkerView, cost_s
+from dlserve.front.balancer import EXPECTED, Coming, Expectation, Policy, Request, WorkerView
 from dlserve.front.prefetching import worth_prefetching
 from dlserve.messages import Evicted, Loaded
 from dlserve.simulation.timeline import Timeline
 from dlserve.simulation.worker import Done, Job, Listener, SimulatedWorker
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Flight:
     """A request under way."""
 
-    due_s: float
+    coming: Coming
     cost_s: float
     answered: Callable[[int, Done], None]
 
@@ -32,6 +32,8 @@ class SimulatedFront:
         *,
         queue: int,
         prefetch: bool,
+        max_batch: int,
+        batch_wait_s: float,
         way_s: float,
     ) -> None:
         """`queue`: calls per worker. `way_s`: from here to a worker, and as long back."""
@@ -44,6 +46,8 @@ class SimulatedFront:
         self._policy = policy
         self._queue = queue
         self._prefetch = prefetch
+        self._max_batch = max_batch
+        self._batch_wait_s = batch_wait_s
         self._way_s = way_s
         self._flights: dict[tuple[int, Job], _Flight] = {}
 
@@ -64,6 +68,7 @@ class SimulatedFront:
         self._send(self._request(service), self._views[worker], answered)
 
     def _request(self, service: int) -> Request:
+        """As `Dispatcher` has it."""
         expected = self.expectations[service]
         return Request(
             service,
@@ -73,27 +78,33 @@ class SimulatedFront:
             expected.expected_load_s(),
             expected.expected_load_s("host"),
             self._timeline.now,
+            expected.decode_s + self._batch_wait_s,
+            expected.forward.limit(self._max_batch),
+            expected.forward,
         )
 
     def _send(self, request: Request, view: WorkerView, answered: Callable[[int, Done], None]) -> None:
-        cost, began_s, worker = cost_s(request, view), self._timeline.now, self.workers[view.index]
-        view.took_on(cost, began_s)
+        sent, worker = self._timeline.now, self.workers[view.index]
+        coming, cost_s = view.sent(request)
         view.resident.setdefault(request.service, EXPECTED)
 
         def arrive() -> None:
             job = worker.add(request.service)
-            self._flights[view.index, job] = _Flight(began_s, cost, answered)
+            self._flights[view.index, job] = _Flight(coming, cost_s, answered)
 
-        self._timeline.at(began_s + self._way_s, arrive)
+        self._timeline.at(sent + self._way_s, arrive)
 
     def _done(self, worker: int, job: Job, done: Done) -> None:
         flight = self._flights.pop((worker, job))
 
         def back() -> None:
-            view = self._views[worker]
-            view.answered(flight.cost_s, self._timeline.now)
+            view, expected = self._views[worker], self.expectations[job.model]
+            view.answered(flight.coming, job.images, flight.cost_s, done.ended)
             view.prefetched.discard(job.model)
-            self.expectations[job.model].learn_forward(done.forward_s, done.batch_size)
+            expected.learn_call(0.0, 0.0, 2 * self._way_s)
+            if done.ended > view.learned_until:  # once for a batch
+                view.learned_until = done.ended
+                expected.learn_forward(done.forward_s, done.batch_size)
             flight.answered(worker, done)
 
         self._timeline.at(self._timeline.now + self._way_s, back)

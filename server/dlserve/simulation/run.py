@@ -36,6 +36,7 @@ class Server:
     host_bytes: int = 0
     eviction: Eviction = "value"
     max_batch: int = 32
+    batch_wait_s: float = 0.0
     queue: int = 128
     prefetch: bool = True
     seed: int = 0
@@ -82,6 +83,7 @@ def read_server(task: Task) -> Server:
         host_bytes=(options.host_cache_mb or 0) * MIB,
         eviction=options.eviction,
         max_batch=options.max_batch,
+        batch_wait_s=options.batch_wait / 1000,
         queue=options.queue,
         prefetch=options.prefetch and options.balance == "predicted",
         seed=options.seed,
@@ -112,6 +114,8 @@ class _Run:
                 self._sizes,
                 queue=server.queue,
                 prefetch=server.prefetch,
+                max_batch=server.max_batch,
+                batch_wait_s=server.batch_wait_s,
                 way_s=server.overhead_s / 2,
             )
         except ModelError as exc:
@@ -130,6 +134,7 @@ class _Run:
                 host_bytes=server.host_bytes,
                 eviction=server.eviction,
                 max_batch=server.max_batch,
+                batch_wait_s=server.batch_wait_s,
             )
             for index in range(server.workers)
         ]

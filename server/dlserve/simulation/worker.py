@@ -10,6 +10,7 @@ from dlmodels.errors import ModelError
 from dlmodels.spec import ModelSpec
 
 from dlserve.eviction import Eviction
+from dlserve.forward_times import ForwardTimes
 from dlserve.messages import TEMPERATURES, Evicted, Loaded
 from dlserve.simulation.timeline import Timeline
 from dlserve.worker.batcher import Batcher
@@ -25,8 +26,13 @@ class Job:
     model: int
     arrival: int
     """Its place in the order of arrival."""
+    received: float
+    """When it came."""
     found: Temperature
-    """Where the weights were when it came."""
+    """Where the weights were then."""
+    forward_times: ForwardTimes
+    """Of its model, on this worker."""
+    deadline: float | None = None
     images: int = 1
     alone: bool = False
 
@@ -44,6 +50,8 @@ class Done:
     forward_s: float
     cache: Temperature
     batch_size: int
+    ended: float
+    """When the forward did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ class SimulatedWorker:
         host_bytes: int,
         eviction: Eviction,
         max_batch: int,
+        batch_wait_s: float,
     ) -> None:
         """The services' numbers are the places of their models in `specs`. Raises ModelError of a bad profile."""
         self.index = index
@@ -82,6 +91,7 @@ class SimulatedWorker:
         self._loading: tuple[int, float] = (-1, 0.0)
         """The service whose weights came last, and when they were there."""
         self._waking_s = 0.0
+        self._forward_times = [ForwardTimes() for _ in specs]
         self._pastimes: list[int] = []
         self._arrivals = 0
         engine = SimulatedEngine(Place("cpu", 1, host_bytes))
@@ -94,14 +104,14 @@ class SimulatedWorker:
             eviction=eviction,
             clock=lambda: timeline.now + self._passed_s,
         )
-        self._batcher: Batcher[Job] = Batcher(max_batch, self.cache)
+        self._batcher: Batcher[Job] = Batcher(max_batch, self.cache, batch_wait_s)
         for service, spec in enumerate(specs):
             self.cache.add(service, engine.prepare(spec))
 
     def add(self, service: int) -> Job:
         """A job has arrived."""
         self._arrivals += 1
-        job = Job(service, self._arrivals, self._temperature(service))
+        job = Job(service, self._arrivals, self._timeline.now, self._temperature(service), self._forward_times[service])
         self._batcher.add(job)
         self._go_on()
         return job
@@ -120,11 +130,11 @@ class SimulatedWorker:
         """Begin what is next, if the device is free."""
         if self._busy:
             return
-        batch = self._batcher.take()
+        batch = self._batcher.take(self._timeline.now)
         if batch:
             self._begin(lambda: self._run(batch))
-        elif self._batcher.room_in_s:
-            self._wake_in(self._batcher.room_in_s)
+        elif self._batcher.again_in_s:
+            self._wake_in(self._batcher.again_in_s)
         elif self._pastimes and not len(self._batcher):
             service = self._pastimes.pop(0)
             self._begin(lambda: self._prefetch(service))
@@ -150,12 +160,23 @@ class SimulatedWorker:
             loaded_s = self._passed_s
             resident.model.run(_IMAGE * len(batch))
             forward_s = self._passed_s - loaded_s
+        ended = self._timeline.now + self._passed_s
         answers = [
-            (job, Done(resident.load_s, forward_s, max(job.found, resident.found, key=TEMPERATURES.index), len(batch)))
+            (
+                job,
+                Done(
+                    resident.load_s,
+                    forward_s,
+                    max(job.found, resident.found, key=TEMPERATURES.index),
+                    len(batch),
+                    ended,
+                ),
+            )
             for job in batch
         ]
 
         def told() -> None:
+            self._forward_times[service].learn(len(batch), forward_s)
             for job, done in answers:
                 self._listener.done(self.index, job, done)
 
@@ -167,7 +188,7 @@ class SimulatedWorker:
         return lambda: self._listener.prefetched(self.index, service)
 
     def _wake_in(self, seconds: float) -> None:
-        """Look again when there may be room."""
+        """Look again when there may be room, or company."""
         at_s = self._timeline.now + seconds
         if at_s != self._waking_s:
             self._waking_s = at_s

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from dlmodels.engines.base import Model
 from dlmodels.spec import ModelSpec
 
+from dlserve.forward_times import ForwardTimes
+
 
 @dataclass(slots=True, eq=False)
 class Service:
@@ -21,6 +23,7 @@ class Service:
     """Deleted: its model goes when its last job is answered."""
     forward_s: float = math.inf
     """What its latest forward took; says whether the next is worth handing to another thread."""
+    forward_times: ForwardTimes = field(default_factory=ForwardTimes)
     failure: Exception | None = None
     """Why preparing it failed the last time, at `failed_at`."""
     failed_at: float = -math.inf

@@ -9,6 +9,7 @@ from dlmodels.engines.base import Place
 from dlmodels.engines.simulated import SimulatedEngine
 from dlmodels.spec import ModelSpec
 from dlserve.eviction import Eviction
+from dlserve.forward_times import ForwardTimes
 from dlserve.messages import Evicted, Loaded
 from dlserve.worker.batcher import Batcher
 from dlserve.worker.cache import ModelCache
@@ -26,6 +27,13 @@ class Call:
     due: float
     images: int = 1
     alone: bool = False
+    deadline: float | None = None
+    forward_times: ForwardTimes = field(default_factory=ForwardTimes)
+
+    @property
+    def received(self) -> float:
+        """As soon as it is due."""
+        return self.due
 
     @property
     def key(self) -> Hashable:
@@ -86,7 +94,7 @@ class Simulation:
         while coming or len(self.batcher):
             while coming and coming[-1].due <= self.now:
                 self.batcher.add(coming.pop())
-            batch = self.batcher.take()
+            batch = self.batcher.take(self.now)
             self.longest_wait_s = max(self.longest_wait_s, self.batcher.room_in_s)
             if batch:
                 self._play(batch, outcome)

@@ -28,11 +28,16 @@ class Record:
         self.ran: list[object] = []
         self.looks = list(looks)
         self.room = Roomy()
-        self.agenda = Agenda(64, self.room, self.run, self.all_answered)
+        self.now = 0.0
+        self.agenda = Agenda(64, self.room, self.run, self.expire, self.all_answered, clock=lambda: self.now)
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Note a batch."""
         self.ran.append([one.arrival for one in tasks])
+
+    def expire(self, tasks: Sequence[Task]) -> None:
+        """Note tasks that came too late."""
+        self.ran.append({one.arrival for one in tasks})
 
     def all_answered(self) -> bool:
         """The next look's answer."""

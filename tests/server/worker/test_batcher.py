@@ -1,12 +1,15 @@
 """The batcher, as tables: what waits -> the batches that come out of it."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
+from dlserve.forward_times import ForwardTimes
 from dlserve.worker.batcher import Batcher
 
 from tests.server.worker.conftest import Roomy
+
+NOW = 0.5
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,13 @@ class Waits:
     key: str
     images: int = 1
     alone: bool = False
+    deadline: float | None = None
+    forward_times: ForwardTimes = field(default_factory=ForwardTimes)
+
+    @property
+    def received(self) -> float:
+        """A millisecond after the one before."""
+        return self.arrival * 1e-3
 
     @property
     def model(self) -> int:
@@ -27,7 +37,7 @@ class Waits:
 def batches(batcher: Batcher[Waits]) -> list[list[int]]:
     """Every batch in turn, as arrival numbers."""
     out = []
-    while batch := batcher.take():
+    while batch := batcher.take(NOW):
         out.append([job.arrival for job in batch])
     return out
 
@@ -73,7 +83,7 @@ def test_no_job_is_passed_over_for_ever_by_a_busier_key() -> None:
     for arrival in range(1, 20):
         batcher.add(Waits(arrival, "hot"))
         batcher.add(Waits(arrival + 100, "hot"))
-        taken.append([job.key for job in batcher.take()])
+        taken.append([job.key for job in batcher.take(NOW)])
     assert taken[0] == ["rare"]
 
 
@@ -97,8 +107,8 @@ def test_many_random_jobs_each_run_once_within_the_limit() -> None:
     for job in draws.sample(jobs, len(jobs)):
         batcher.add(job)
         if draws.random() < 0.3:
-            seen += check(batcher.take())
-    while batch := batcher.take():
+            seen += check(batcher.take(NOW))
+    while batch := batcher.take(NOW):
         seen += check(batch)
     assert sorted(seen) == list(range(500))
 
@@ -119,15 +129,15 @@ def test_what_has_no_room_is_overtaken_only_by_what_is_there_and_says_how_long_i
     for job in (absent, absent_too, there):
         batcher.add(job)
     room.waits_s = {absent.model: 1.5, absent_too.model: 0.1}
-    assert batcher.take() == [there]
+    assert batcher.take(NOW) == [there]
     assert batcher.room_in_s == 1.5, "the oldest's wait, though another would have room sooner"
-    assert batcher.take() == []
+    assert batcher.take(NOW) == []
     assert len(batcher) == 2
     room.waits_s = {absent_too.model: 0.1}
-    assert batcher.take() == [absent]
+    assert batcher.take(NOW) == [absent]
     assert batcher.room_in_s == 0
     room.waits_s = {}
-    assert batcher.take() == [absent_too]
+    assert batcher.take(NOW) == [absent_too]
 
 
 def test_a_cold_start_of_a_model_that_is_there_overtakes_too() -> None:
@@ -137,4 +147,4 @@ def test_a_cold_start_of_a_model_that_is_there_overtakes_too() -> None:
     batcher.add(absent)
     batcher.add(cold)
     room.waits_s = {absent.model: 1.0}
-    assert batcher.take() == [cold]
+    assert batcher.take(NOW) == [cold]

@@ -175,7 +175,7 @@ def _draw_workers(view: BalanceView, frame: Frame, folder: Path) -> list[Picture
     mix = max((cell.where.mix for cell in largest), key=lambda name: name.startswith("zipf"))
     shown = [cell for cell in cells if (cell.where.load, cell.where.mix) == (load, mix)]
     residencies = list(dict.fromkeys(cell.where.residency for cell in shown))
-    policies = [policy for policy in view.balance.policies if any(cell.where.policy == policy for cell in shown)]
+    policies = [policy for policy in view.policies if any(cell.where.policy == policy for cell in shown)]
     title = "p99 by number of workers"
     drawn = sheet(title, f"{clip(mix, 40)} at {load:.0%}; discrete-event model", frame, 3.7)
     width_in = (WIDTH_IN - 0.75 - _RIGHT_IN - 0.6 * (len(residencies) - 1)) / len(residencies)

@@ -60,7 +60,7 @@ def _facts(view: BalanceView) -> tuple[Facts, ...]:
             (
                 ("command", " ".join(balance.command)),
                 ("seed", str(balance.seed)),
-                ("policies", ", ".join(balance.policies)),
+                ("policies", ", ".join(view.policies)),
                 ("times", f"the published ones x {balance.scale:g}"),
                 ("bandwidth of a load", f"{significant(balance.bandwidth / 1e9)} GB/s, before that factor"),
                 (

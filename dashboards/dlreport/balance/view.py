@@ -53,6 +53,11 @@ class BalanceView:
     balance: Balance
     cells: tuple[Cell, ...]
 
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """That there are cells of, in the order in which they came."""
+        return tuple(dict.fromkeys(cell.where.policy for cell in self.cells))
+
     @cached_property
     def good(self) -> tuple[Cell, ...]:
         """Those that have figures."""

@@ -65,8 +65,8 @@ class BalanceFolder:
         self.done[cell.id] = cell
 
     def finish(self) -> None:
-        """Say in run.json that it came to its end."""
-        self.balance = msgspec.structs.replace(self.balance, finished=now())
+        """Say in run.json that it came to its end, with all that it holds."""
+        self.balance = msgspec.structs.replace(self.balance, finished=now(), cells=len(self.done))
         write_json(self.path / RUN_FILE, self.balance)
 
     def _take_up(self) -> None:

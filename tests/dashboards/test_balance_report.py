@@ -85,7 +85,13 @@ def test_a_policy_that_beats_predicted_is_named(tmp_path: Path) -> None:
     assert answer(view) == "predicted has a worse p99 than random in 1 of 1 scenarios."
     assert "0.33 x" in lead(view)
     write_balance_report(tmp_path)
-    assert read_rows(tmp_path / "tables/contests.csv")[0]["outcome"] == "worse beyond the intervals"
+    assert read_rows(tmp_path / "tables/contests.csv")[0]["outcome"] == "worse"
+
+
+def test_equals_are_called_no_difference(tmp_path: Path) -> None:
+    view = load_balance(write(tmp_path, [cell(where("predicted"), 0.1), cell(where("random"), 0.1)]))
+    assert [one.outcome for one in view.contests] == ["no difference"]
+    assert answer(view).startswith("In none of 1 scenarios")
 
 
 def test_without_predicted_nothing_is_claimed() -> None:

@@ -9,7 +9,7 @@ def answer(view: BalanceView) -> str:
     contests = view.contests
     if not contests:
         return "The policies cannot be compared: predicted and another one need a p99 in the same scenario."
-    lost = [one for one in contests if one.lost]
+    lost = [one for one in contests if one.outcome == "worse"]
     if lost:
         return (
             f"predicted has a worse p99 than {lost[0].best.where.policy} in {len(lost)} of {len(contests)} scenarios."

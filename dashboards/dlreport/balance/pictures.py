@@ -29,6 +29,7 @@ from dlreport.style import (
     house_style,
     key_above,
     log_milliseconds,
+    round_ticks,
     save,
     sheet,
 )
@@ -79,6 +80,7 @@ def _draw_residency(
         axes = drawn.axes(left=left_in, right=WIDTH_IN - left_in - width_in, bottom=0.45, top=0.4)
         _draw_mix(axes, [cell for cell in cells if cell.where.mix == mix], policies, loads)
         log_milliseconds(axes, "x", low_ms, max(high_ms, low_ms * 4))
+        axes.xaxis.set_major_locator(FixedLocator(round_ticks(low_ms, max(high_ms, low_ms * 4), 8 - len(mixes))))
         axes.set_xlabel(clip(mix, 24) + ", ms")
         axes.tick_params(axis="x", labelsize=8)
         axes.set_yticks(range(len(policies)), policies if place == 0 else [""] * len(policies))

@@ -83,9 +83,6 @@ def contests_table(view: BalanceView) -> Table | None:
 
 
 def _contest(contest: Contest) -> Row:
-    outcome = (
-        "worse beyond the intervals" if contest.lost else "better" if contest.ratio >= 1 else "within the intervals"
-    )
     return Row(
         (
             *_scenario(contest.predicted),
@@ -93,7 +90,7 @@ def _contest(contest: Contest) -> Row:
             name(contest.best.where.policy),
             _tail(contest.best),
             Shown(contest.ratio, ratio(contest.ratio)),
-            Shown(outcome, outcome, "error" if contest.lost else ""),
+            Shown(contest.outcome, contest.outcome, "error" if contest.outcome == "worse" else ""),
         )
     )
 

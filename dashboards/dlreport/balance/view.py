@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from dlclient.balance_result import CELLS_FILE, Balance, Cell, read_balance, read_cells
@@ -42,8 +43,8 @@ class Contest:
     """Of the other policies."""
     ratio: float
     """Best / predicted: above 1 `predicted` won."""
-    lost: bool
-    """It is worse, and by more than the intervals of both."""
+    outcome: Literal["better", "no difference", "worse"]
+    """Of `predicted`: the first and the last only where the intervals of both are apart."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,15 @@ def _contest(scenario: Scenario, predicted: Cell, best: Cell) -> Contest:
     own, other = p99_s(predicted), p99_s(best)
     assert own is not None
     assert other is not None
-    low = _end(predicted, 0, own)
-    high = _end(best, 1, other)
-    return Contest(scenario, predicted, best, other / own if own else math.inf, own > other and low > high)
+    better = _end(predicted, 1, own) < _end(best, 0, other)
+    worse = _end(predicted, 0, own) > _end(best, 1, other)
+    return Contest(
+        scenario,
+        predicted,
+        best,
+        other / own if own else math.inf,
+        "better" if better else "worse" if worse else "no difference",
+    )
 
 
 def _end(cell: Cell, end: int, otherwise: float) -> float:

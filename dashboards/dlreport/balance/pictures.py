@@ -82,7 +82,7 @@ def _draw_residency(
         log_milliseconds(axes, "x", low_ms, max(high_ms, low_ms * 4))
         axes.xaxis.set_major_locator(FixedLocator(round_ticks(low_ms, max(high_ms, low_ms * 4), 8 - len(mixes))))
         axes.set_xlabel(clip(mix, 24) + ", ms")
-        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="x", labelsize=7)
         axes.set_yticks(range(len(policies)), policies if place == 0 else [""] * len(policies))
         if place == 0:
             key_above(axes, [_load_key(load, loads) for load in loads], 1.02)

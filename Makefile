@@ -44,6 +44,7 @@ demo: install ## serve four small models, stream warm and cold at them, and repo
 bench: install ## what the server, a cold reload and dlbench cost, as ratios measured in one run (needs wrk); ROUNDS=5
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/reload.py
+	@$(BIN)/python server/benchmarks/overload.py
 	@$(BIN)/python clients/benchmarks/overhead.py --rounds $(ROUNDS)
 
 fidelity: install ## how close the stream's figures come to the truth here, and what it costs (needs wrk and a quiet machine); ROUNDS=5

@@ -1,10 +1,12 @@
 """The policies, by tables: no server, no clock."""
 
+import random
 from collections import Counter
 
 import pytest
 from dlserve.config import POLICIES
-from dlserve.front.balancer import BOUND, Expectation, Request, WorkerView, cost_s, policy
+from dlserve.forward_times import ForwardTimes
+from dlserve.front.balancer import BOUND, Expectation, Request, WorkerView, cost_s, finish_s, policy
 
 ONE, TWO = 1, 2
 
@@ -157,3 +159,64 @@ def test_load_times_are_learned_for_each_tier() -> None:
     expected.learn_load(0.4)
     expected.learn_load(0.02, "host")
     assert (expected.expected_load_s(), expected.expected_load_s("host")) == (0.4, 0.02)
+
+
+def learned() -> ForwardTimes:
+    """Of a model whose batches take 10 ms and 10 ms more for each image."""
+    times = ForwardTimes()
+    for size in (1, 2, 3, 4):
+        times.learn(size, 0.01 + 0.01 * size)
+    return times
+
+
+def asked(now: float, service: int = ONE, most: int = 4, decode_s: float = 0.0) -> Request:
+    """A warm request for an image."""
+    return Request(service, 1, None, 0.02, 0.0, now=now, decode_s=decode_s, most=most, times=learned())
+
+
+def test_a_call_is_expected_with_the_batch_that_it_joins_behind_what_is_left_of_the_one_that_runs() -> None:
+    view = worker(0)
+    assert finish_s(asked(0.0), view) == pytest.approx(0.02)
+    first = view.sent(asked(0.0))
+    assert finish_s(asked(0.005), view) == pytest.approx(0.015 + 0.02)
+    second = view.sent(asked(0.005))
+    assert finish_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "it shares the second's batch"
+    other = view.sent(asked(0.01, TWO))
+    assert finish_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "which runs before the other model's"
+    assert finish_s(asked(0.01, most=1), view) == pytest.approx(0.01 + 0.02 + 0.02 + 0.02), "or after it, if it is full"
+    assert finish_s(asked(0.5), view) == pytest.approx(0.03), "what should be over long ago counts for nothing"
+    view.answered(first[0], 1, first[1], 0.025)
+    assert finish_s(asked(0.03), view) == pytest.approx(0.015 + 0.02 + 0.02), (
+        "the second runs since then: none joins it"
+    )
+    view.answered(other[0], 1, other[1], 0.06)
+    assert finish_s(asked(0.06), view) == pytest.approx(0.02 + 0.02), "what ran out of turn is gone"
+    view.answered(second[0], 1, second[1], 0.08)
+    assert (view.in_flight, view.work_s, view.batches) == (0, 0.0, [])
+
+
+def test_a_call_that_is_decoded_too_late_for_the_next_batch_opens_another() -> None:
+    view = worker(0)
+    view.sent(asked(0.0))
+    view.sent(asked(0.0))
+    assert finish_s(asked(0.015, decode_s=0.01), view) == pytest.approx(0.005 + 0.02 + 0.02)
+    assert finish_s(asked(0.015, decode_s=0.001), view) == pytest.approx(0.005 + 0.03)
+
+
+def test_a_waiting_batch_is_expected_to_grow_as_others_did() -> None:
+    expected, view = Expectation(forward=learned()), worker(0)
+    view.sent(asked(0.0))
+    assert expected.in_worker_s(asked(0.0), view) == pytest.approx(0.02 + 0.02)
+    for _ in range(30):
+        expected.joiners.learn(1, 0.02, 2)
+    assert expected.in_worker_s(asked(0.0), view) == pytest.approx(0.02 + 0.04), "two more images in its batch"
+    assert expected.in_worker_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "one more, in half the time"
+    assert expected.in_worker_s(asked(0.0, most=1), view) == pytest.approx(0.02 + 0.02)
+
+
+def test_the_margin_is_above_what_most_calls_take() -> None:
+    draws, expected = random.Random(5), Expectation()
+    ratios = [draws.uniform(0.5, 1.5) for _ in range(4000)]
+    for ratio in ratios:
+        expected.learn_ratio(ratio)
+    assert expected.margin == pytest.approx(1.45, abs=0.06)

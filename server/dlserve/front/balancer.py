@@ -25,6 +25,7 @@ BOUND = 1.25
 """Of `affinity`: no worker gets more than this many times its even share of the calls under way."""
 _KEEP = 0.8
 """Weight of the past in each moving average."""
+_LARGEST_TOLD_APART = 32
 _MARGIN_SHARE = 0.95
 _MARGIN_STEP = 0.05
 _MOST_MARGIN = 3.0
@@ -32,7 +33,7 @@ _MOST_MARGIN = 3.0
 
 @dataclass(slots=True, eq=False)
 class Coming:
-    """A batch that a worker is expected to make of calls that were sent to it."""
+    """A batch that a worker is expected to make of calls that were sent to it and are not answered."""
 
     service: int
     images: int
@@ -61,52 +62,38 @@ class WorkerView:
     """Services that it was hinted to load, and has not answered about."""
     prefetched: set[int] = field(default_factory=set)
     """Services that it has loaded for a hint, and no request has used since."""
-    running: Coming | None = None
-    """Of this front end's calls: the batch that is thought to run now."""
+    batches: list[Coming] = field(default_factory=list)
+    """What is thought to become of this front end's calls, in the order of their turn: the first runs now."""
     running_since: float = 0.0
-    """When that began."""
+    """When that one began."""
     learned_until: float = 0.0
     """The end of the latest forward that was learned from."""
-    waiting: list[Coming] = field(default_factory=list)
-    """Of this front end's calls: the batches that are thought to follow, in this order."""
 
     def sent(self, request: "Request") -> tuple[Coming, float]:
         """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work."""
         cost = cost_s(request, self)
+        coming = batch_for(request, self)
+        if coming is None:
+            if not self.batches:
+                self.running_since = request.now
+                cost += request.decode_s  # others are decoded while one runs
+            coming = Coming(request.service, 0, 0.0, request.cache in (None, "warm"))
+            self.batches.append(coming)
+        coming.images += request.images
+        coming.seconds += cost
         self.in_flight += 1
-        if self.in_flight == 1:
-            cost += request.decode_s  # later ones are decoded while others run
-            coming = Coming(request.service, request.images, cost, open=False)
-            self.running, self.running_since = coming, request.now
-        elif joined := batch_for(request, self):
-            coming = joined
-            coming.images += request.images
-            coming.seconds += cost
-        else:
-            coming = Coming(request.service, request.images, cost, request.cache in (None, "warm"))
-            self.waiting.append(coming)
         self.work_s += cost
         return coming, cost
 
-    def answered(self, coming: Coming, images: int, cost: float, ended: float | None) -> None:
-        """A request that was sent is answered. `ended`: when its forward did; None: it was dropped before."""
+    def answered(self, coming: Coming, images: int, cost: float, ended: float) -> None:
+        """A request that was sent is answered. `ended`: when its forward did, or it was dropped."""
         self.in_flight -= 1
-        if not self.in_flight:
-            self.work_s, self.running = 0.0, None
-            self.waiting.clear()
-            return
-        self.work_s -= cost
-        if ended is None:
-            coming.images -= images
-            coming.seconds -= cost
-            if not coming.images and coming in self.waiting:
-                self.waiting.remove(coming)
-        elif coming is self.running:
-            self.running = self.waiting.pop(0) if self.waiting else None
-            self.running_since = ended
-        elif coming in self.waiting:  # it ran before what was thought to run, which can only begin now
-            self.waiting.remove(coming)
-            self.running_since = ended
+        self.work_s = self.work_s - cost if self.in_flight else 0.0
+        self.running_since = max(self.running_since, ended)
+        coming.images -= images
+        coming.seconds -= cost
+        if coming.images <= 0:
+            self.batches.remove(coming)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +126,7 @@ def cost_s(request: Request, worker: WorkerView) -> float:
     """What the request would add to the worker: its forward, less what it shares with a batch that waits there for its turn,
     and a load from the tier where it will find the weights.
     """
-    joined = batch_for(request, worker) if worker.waiting else None
+    joined = batch_for(request, worker) if len(worker.batches) > 1 else None
     if joined is None or request.times is None:
         return request.forward_s + load_s_on(request, worker)
     return request.times.added(joined.images, request.images) + load_s_on(request, worker)
@@ -147,11 +134,9 @@ def cost_s(request: Request, worker: WorkerView) -> float:
 
 def finish_s(request: Request, worker: WorkerView) -> float:
     """When the worker would be done with the request, in seconds from now: what runs before its batch + load + forward."""
-    ahead_s = worker.work_s
-    if worker.running is not None:
-        ahead_s -= _done_s(request, worker.running, worker)
-    if worker.waiting and (joined := batch_for(request, worker)):
-        for coming in reversed(worker.waiting):
+    ahead_s = worker.work_s - _done_s(request, worker)
+    if len(worker.batches) > 1 and (joined := batch_for(request, worker)):
+        for coming in reversed(worker.batches):
             if coming is joined:
                 break
             ahead_s -= coming.seconds
@@ -160,21 +145,22 @@ def finish_s(request: Request, worker: WorkerView) -> float:
 
 def batch_for(request: Request, worker: WorkerView) -> Coming | None:
     """The waiting batch that the request would join, None where it opens another."""
-    for coming in reversed(worker.waiting):
+    for place in range(len(worker.batches) - 1, 0, -1):
+        coming = worker.batches[place]
         if coming.service == request.service:
             if not coming.open or coming.images + request.images > request.most or request.cache in ("host", "disk"):
                 return None
-            begins_s = (
-                0.0 if worker.running is None else worker.running.seconds - _done_s(request, worker.running, worker)
-            )
             # The next batch begins with what is decoded by then.
-            return coming if coming is not worker.waiting[0] or begins_s >= request.decode_s else None
+            begins_s = math.inf if place > 1 else worker.batches[0].seconds - _done_s(request, worker)
+            return coming if begins_s >= request.decode_s else None
     return None
 
 
-def _done_s(request: Request, running: Coming, worker: WorkerView) -> float:
+def _done_s(request: Request, worker: WorkerView) -> float:
     """What is thought to be done of the batch that runs."""
-    return min(max(request.now - worker.running_since, 0.0), running.seconds)
+    if not worker.batches:
+        return 0.0
+    return min(max(request.now - worker.running_since, 0.0), worker.batches[0].seconds)
 
 
 def load_s_on(request: Request, worker: WorkerView) -> float:
@@ -307,6 +293,25 @@ def policy(name: str, seed: int) -> Policy:
     return makers[name]()
 
 
+class Joiners:
+    """How many images join a waiting batch after a call that makes it so large, by the seconds until it begins."""
+
+    def __init__(self) -> None:
+        self._means: dict[int, tuple[float, float]] = {}
+        """Size -> exponentially weighted means of images that joined, and of seconds."""
+
+    def expected(self, size: int, seconds: float) -> float:
+        """Images that will join a batch of that size."""
+        joined, waited_s = self._means.get(min(size, _LARGEST_TOLD_APART), (0.0, 1.0))
+        return joined * seconds / waited_s
+
+    def learn(self, size: int, seconds: float, joined: int) -> None:
+        """So many joined a batch of that size. Below 0: some that should have been in it came too late."""
+        size = min(size, _LARGEST_TOLD_APART)
+        known = self._means.get(size)
+        self._means[size] = (joined, seconds) if known is None else (_mean(known[0], joined), _mean(known[1], seconds))
+
+
 @dataclass(slots=True)
 class Expectation:
     """Learned times of one service: exponentially weighted means of what replies reported."""
@@ -321,6 +326,7 @@ class Expectation:
     """In the worker, beside decoding, waiting, loading and the forward."""
     outside_s: float = 0.0
     """Between sending a call and its answer, outside of the worker."""
+    joiners: Joiners = field(default_factory=Joiners)
     margin: float = 1.2
     """A call's time in the worker over what was predicted: 95 % of calls are below it."""
     learned_at: float = -math.inf
@@ -338,7 +344,14 @@ class Expectation:
     def in_worker_s(self, request: Request, worker: WorkerView) -> float:
         """What the request is expected to take in that worker, from its arrival to its reply."""
         cost = cost_s(request, worker)
-        return max(finish_s(request, worker) - cost, request.decode_s) + cost + self.rest_s
+        ahead_s = finish_s(request, worker) - cost
+        if not worker.batches:
+            return max(ahead_s, request.decode_s) + cost + self.rest_s
+        joined = batch_for(request, worker)
+        begins_s = ahead_s - (joined.seconds if joined else 0.0)
+        images = request.images + (joined.images if joined else 0)
+        grown = min(images + self.joiners.expected(images, begins_s), max(request.most, images))
+        return max(ahead_s, request.decode_s) + cost + self.forward.added(images, round(grown) - images) + self.rest_s
 
     def learn_forward(self, forward_s: float, batch_size: int) -> None:
         """A batch of `batch_size` images took `forward_s`."""

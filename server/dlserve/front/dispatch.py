@@ -98,6 +98,8 @@ class _Flight:
     link: Link
     job_id: int
     sent: float
+    size: int = 0
+    """Images of its batch as it was sent, where that has to wait."""
     watcher: asyncio.Task[None] | None = None
     left: bool = False
 
@@ -110,6 +112,11 @@ class Counts:
     cancelled: int = 0
     expired: int = 0
     late: int = 0
+
+
+def _ended(reply: Reply) -> float:
+    """When its forward did."""
+    return reply.stages.replied - reply.stages.post
 
 
 class Dispatcher:
@@ -158,14 +165,14 @@ class Dispatcher:
                 self._check_deadline(call.deadline, expected, request.now, predicted_s)
             known = expected.forward.known
             try:
-                reply, sent = await self._run(call, view, request)
+                reply, flight = await self._run(call, view, request)
             except WorkerLostError:
                 log.warning(
                     "worker %d died under a call of service %s (attempt %d)", view.index, call.service.name, attempt + 1
                 )
                 self.counts.retries += attempt + 1 < ATTEMPTS
                 continue
-            return self._conclude(call, view, reply, sent, predicted_s if known else 0.0)
+            return self._conclude(view, reply, flight, predicted_s if known else 0.0)
         raise NoWorkerError(
             f"{ATTEMPTS} workers died while running this call; if it happens again, its input or model is the cause: "
             "see the server's log"
@@ -173,7 +180,7 @@ class Dispatcher:
 
     async def _choose(self, call: PredictCall) -> tuple[WorkerView, Request]:
         expected = call.service.expectation
-        images = len(call.items)
+        images = max(1, len(call.items))
         request = Request(
             call.service.number,
             images,
@@ -247,7 +254,7 @@ class Dispatcher:
             max(1, math.ceil(wait_s)),
         )
 
-    async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, float]:
+    async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, _Flight]:
         link = self._pool.link_of(view)
         number = link.next_id()
         service, execution, output = call.service, call.execution, call.output
@@ -273,20 +280,21 @@ class Dispatcher:
             self._spin_until = sent + SPIN_S
             if not self._spinning:
                 self._spin()
+        waits = bool(view.batches)
         coming, cost = view.sent(request)
+        flight.size = coming.images if waits else 0
         ended: float | None = None
         expected = view.resident.setdefault(service.number, EXPECTED)  # the next call of it may follow this one
         try:
             answer = await answer_to_come
-            if isinstance(answer, Reply):
-                ended = answer.stages.replied - answer.stages.post
+            ended = _ended(answer) if isinstance(answer, Reply) else None
         except WorkerLostError:
             if flight.left:
                 raise self._gone() from None
             raise
         finally:
             self._flights.discard(flight)
-            view.answered(coming, request.images, cost, ended)
+            view.answered(coming, request.images, cost, perf_counter() if ended is None else ended)
             if flight.watcher is not None:
                 flight.watcher.cancel()
         if isinstance(answer, Failure):
@@ -297,7 +305,7 @@ class Dispatcher:
             self.counts.expired += answer.failure == "expired"
             raise _FAILURES[answer.failure](answer.message)
         assert isinstance(answer, Reply)
-        return answer, sent
+        return answer, flight
 
     def _spin(self) -> None:
         """Keep the event loop from sleeping while the only call is about to be answered."""
@@ -309,10 +317,10 @@ class Dispatcher:
         self.counts.cancelled += 1
         return ClientLeftError()
 
-    def _conclude(self, call: PredictCall, view: WorkerView, reply: Reply, sent: float, predicted_s: float) -> Outcome:
+    def _conclude(self, view: WorkerView, reply: Reply, flight: _Flight, predicted_s: float) -> Outcome:
         now = perf_counter()
-        self._learn(call, view, reply, now - sent, predicted_s)
-        stages = reply.stages
+        self._learn(view, reply, flight, now, predicted_s)
+        call, sent, stages = flight.call, flight.sent, reply.stages
         self.counts.late += call.deadline is not None and now > call.deadline
         if view.prefetched and self._prefetcher is not None:
             self._prefetcher.answered(call.service, view)
@@ -326,14 +334,17 @@ class Dispatcher:
         )
         return Outcome(reply, view.index, timing, now - call.began, predicted_s)
 
-    def _learn(self, call: PredictCall, view: WorkerView, reply: Reply, total_s: float, predicted_s: float) -> None:
-        stages, expected, images = reply.stages, call.service.expectation, len(reply.predictions)
+    def _learn(self, view: WorkerView, reply: Reply, flight: _Flight, now: float, predicted_s: float) -> None:
+        stages, images = reply.stages, len(reply.predictions)
+        expected = flight.call.service.expectation
         in_worker_s = stages.in_worker_s
         expected.learned_at = stages.replied
-        expected.learn_call(stages.decode / images, stages.post, total_s - in_worker_s - stages.demote)
+        expected.learn_call(stages.decode / images, stages.post, now - flight.sent - in_worker_s - stages.demote)
         if predicted_s:
             expected.learn_ratio(in_worker_s / predicted_s)
-        ended = stages.replied - stages.post
+        ended = _ended(reply)
+        if flight.size and (waited_s := ended - stages.forward - flight.sent) > 0:
+            expected.joiners.learn(flight.size, waited_s, reply.batch_size - flight.size)
         if ended > view.learned_until + _SAME_S and images <= reply.batch_size:
             # Once for a batch, and not where it ran in parts.
             view.learned_until = ended

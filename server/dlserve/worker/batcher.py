@@ -7,8 +7,8 @@ the first deadline in it is missed where a smaller one would meet it. A job is n
 start runs alone, in its turn: a load of its own is what it measures.
 
 A job is due at its deadline, and never later than `PATIENCE_S` after it came. So it is overtaken only by what is more urgent
-and comes within that time; and by no more than `TURNS` batches, whatever is in them: then it is its key's turn, or that of
-another key which has waited so long before it.
+and comes within that time. And no key that waits sees more than `TURNS` batches of others run before it has its turn, or one
+more for each other key that has waited as long: however much waits for a hot model, a rare one is next after so many.
 
 A job whose model has no room on the device yet waits, and is overtaken meanwhile by jobs of models that are there, and by
 no others. So whoever is next in line waits for room no longer than a model stays unasked (`eviction.MOST_RESIDENCE_S`) and
@@ -102,6 +102,9 @@ class Batcher(Generic[Job]):
         self._queues: dict[Hashable, list[_Place[Job]]] = {}
         self._size = 0
         self._turn = 0
+        """Batches taken so far."""
+        self._turns: dict[Hashable, int] = {}
+        """What that was after a waiting key's latest batch."""
 
     def __len__(self) -> int:
         return self._size
@@ -151,8 +154,9 @@ class Batcher(Generic[Job]):
         else:
             batch, rest = self._fill(queue, now)
         self._queues[key] = rest
-        self._shrunk(key, len(batch))
         self._turn += 1
+        self._turns[key] = self._turn
+        self._shrunk(key, len(batch))
         return batch
 
     def _next(self, now: float) -> Hashable | None:
@@ -171,7 +175,8 @@ class Batcher(Generic[Job]):
 
     def _rank(self, key: Hashable) -> tuple[bool, float, int]:
         head = self._queues[key][0]
-        return self._turn - head.turn < TURNS, head.due, head.arrival
+        waited = self._turn - max(head.turn, self._turns.get(key, 0))
+        return waited < TURNS, head.due, head.arrival
 
     def _complete(self, now: float) -> list[Hashable]:
         """The keys that wait for company no longer."""
@@ -221,6 +226,7 @@ class Batcher(Generic[Job]):
         self._size -= by
         if not self._queues[key]:
             del self._queues[key]
+            self._turns.pop(key, None)
 
 
 def _misses(deadline: float | None, now: float, times: ForwardTimes, images: int, larger: int) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -46,6 +47,8 @@ class Outcome:
     """What became of the calls, in order of their ends."""
 
     latencies_s: list[float] = field(default_factory=list)
+    of_model: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """The latencies of each model's calls."""
     hits: int = 0
     loads: int = 0
 
@@ -113,7 +116,9 @@ class Simulation:
         self.cache.check()
         outcome.hits += len(batch) * (resident.found == "warm")
         outcome.loads += resident.found != "warm"
-        outcome.latencies_s += [self.now - call.due for call in batch]
+        latencies_s = [self.now - call.due for call in batch]
+        outcome.latencies_s += latencies_s
+        outcome.of_model[model] += latencies_s
 
 
 def zipf_calls(count: int, models: int, exponent: float, rate: float, seed: int) -> list[Call]:

@@ -15,9 +15,9 @@ from tests.server.worker.conftest import Roomy
 SERVICE = Service(1, ModelSpec("model", "test"))
 
 
-def task(arrival: int) -> Task:
+def task(arrival: int, deadline: float | None = None) -> Task:
     """A task that is ready."""
-    job = Job(arrival, 1, (Item("bytes", 0, "0"),), None, None, 5, 0.0, 0.0)
+    job = Job(arrival, 1, (Item("bytes", 0, "0"),), None, None, 5, 0.0, 0.0, deadline=deadline)
     return make_task(job, SERVICE, memoryview(b""), 0.0, arrival)
 
 
@@ -191,3 +191,15 @@ def test_the_device_thread_sleeps_until_there_is_room_and_wakes_by_itself() -> N
     assert record.step()
     assert record.ran == [[0]]
     assert len(looks) == 3
+
+
+def test_what_comes_too_late_is_answered_so_and_never_run() -> None:
+    record = Record()
+    late = task(0, deadline=0.5)
+    for one in (late, task(1, deadline=1.5), task(2)):
+        record.agenda.add(one)
+    record.now = 1.0
+    assert record.step()
+    assert not record.agenda.drop(late), "it has its answer"
+    assert record.step()
+    assert record.ran == [{0}, [1, 2]]

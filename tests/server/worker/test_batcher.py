@@ -148,3 +148,86 @@ def test_a_cold_start_of_a_model_that_is_there_overtakes_too() -> None:
     batcher.add(cold)
     room.waits_s = {absent.model: 1.0}
     assert batcher.take(NOW) == [cold]
+
+
+def learned(*seconds: float) -> ForwardTimes:
+    """Times of batches of 1, 2, ... images, seen often enough to be judged by."""
+    times = ForwardTimes()
+    for _ in range(16):
+        for size, one in enumerate(seconds, 1):
+            times.learn(size, one)
+    return times
+
+
+FLAT, STEEP = learned(0.1, 0.1, 0.1, 0.1), learned(0.1, 0.2, 0.3, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("times", "deadlines", "expected"),
+    [
+        pytest.param(FLAT, [None] * 4, [[0, 1, 2, 3]], id="larger batches pay"),
+        pytest.param(STEEP, [None] * 4, [[0], [1], [2], [3]], id="larger batches take as long per image"),
+        pytest.param(learned(0.1, 0.12, 0.18, 0.24), [None] * 4, [[0, 1], [2, 3]], id="they pay up to 2"),
+        pytest.param(learned(0.1, 0.15, 0.2, 0.25), [0.72, None, None, None], [[0, 1, 2], [3]], id="a deadline bounds it"),
+        pytest.param(learned(0.1, 0.15, 0.2, 0.25), [0.55, None, None, None], [[0, 1, 2, 3]], id="which is missed anyway"),
+        pytest.param(FLAT, [None, 0.9, 0.7, None], [[2, 1, 0, 3]], id="the first to be due goes first"),
+        pytest.param(learned(0.1, 0.15, 0.2, 0.25), [None, None, None, 0.62], [[3], [0, 1, 2]], id="with whom it can afford"),
+    ],
+)  # fmt: skip
+def test_a_batch_grows_as_far_as_it_pays_and_the_deadline_allows(
+    times: ForwardTimes, deadlines: list[float | None], expected: list[list[int]]
+) -> None:
+    batcher: Batcher[Waits] = Batcher(4, Roomy())
+    for arrival, deadline in enumerate(deadlines):
+        batcher.add(Waits(arrival, "a", deadline=deadline, forward_times=times))
+    assert batches(batcher) == expected
+
+
+def test_a_call_without_a_deadline_is_overtaken_by_urgent_ones_for_no_longer_than_its_patience() -> None:
+    batcher: Batcher[Waits] = Batcher(1, Roomy())
+    batcher.add(Waits(0, "a"))
+    batcher.add(Waits(1, "b", deadline=0.6))
+    batcher.add(Waits(2, "c", deadline=PATIENCE_S + 0.1))
+    assert batches(batcher) == [[1], [0], [2]]
+
+
+def test_no_key_waits_for_more_than_the_stated_number_of_batches_however_urgent_the_others_are() -> None:
+    batcher: Batcher[Waits] = Batcher(1, Roomy())
+    batcher.add(Waits(0, "rare"))
+    taken = []
+    for arrival in range(1, 20):
+        batcher.add(Waits(arrival, "hot", deadline=0.1))
+        taken += [job.key for job in batcher.take(NOW)]
+    assert taken[: TURNS + 2] == ["hot"] * TURNS + ["rare", "hot"]
+
+
+def test_what_has_missed_its_deadline_is_handed_out_and_not_run() -> None:
+    batcher: Batcher[Waits] = Batcher(4, Roomy())
+    jobs = [Waits(0, "a", deadline=0.4), Waits(1, "a"), Waits(2, "a", deadline=0.6), Waits(3, "b", deadline=NOW)]
+    for job in jobs:
+        batcher.add(job)
+    assert batcher.expired(0.3) == []
+    assert batcher.expired(NOW) == [jobs[0], jobs[3]]
+    assert batches(batcher) == [[2, 1]]
+    assert len(batcher) == 0
+
+
+def test_a_job_waits_for_company_as_long_as_told_and_no_longer_than_its_batch_needs() -> None:
+    batcher: Batcher[Waits] = Batcher(3, Roomy(), wait_s=0.02)
+    batcher.add(Waits(0, "a"))
+    assert batcher.take(0.0) == []
+    assert batcher.again_in_s == pytest.approx(0.02)
+    batcher.add(Waits(1, "a"))
+    assert batcher.take(0.01) == []
+    assert batcher.again_in_s == pytest.approx(0.01)
+    batcher.add(Waits(2, "a"))
+    assert len(batcher.take(0.01)) == 3, "it is full"
+    batcher.add(Waits(10, "a"))
+    batcher.add(Waits(11, "b", alone=True))
+    assert [job.arrival for job in batcher.take(0.012)] == [11], "a cold start has no company to wait for"
+    assert [job.arrival for job in batcher.take(0.03)] == [10]
+    batcher.add(Waits(20, "a", deadline=0.13, forward_times=FLAT))
+    assert batcher.take(0.02) == []
+    assert batcher.again_in_s == pytest.approx(0.01), "until its deadline leaves just the forward"
+    batcher.add(Waits(30, "c", forward_times=STEEP))
+    assert [job.arrival for job in batcher.take(0.02)] == [30], "company would not pay"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from dlserve.forward_times import ForwardTimes
-from dlserve.worker.batcher import Batcher
+from dlserve.worker.batcher import PATIENCE_S, TURNS, Batcher
 
 from tests.server.worker.conftest import Roomy
 

@@ -26,8 +26,9 @@ SPREAD_RUNS = 5
 JITTER = 0.01
 MOST_LAG_S = 0.001
 """That the p99 of the send lag may have at scale 1."""
-_SPARE_SENDERS = 2.0
-"""Times what the model had in flight."""
+_SPARE_SENDERS = 4
+"""Times what the model had in flight, and _FEWEST_SENDERS: an idle one costs little."""
+_FEWEST_SENDERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class _Filler:
 
     def _real(self, started: str) -> Cell:
         where, folder = self._where, self._folder / real.REAL_DIR / self._where.id
-        senders = 16 + int(_SPARE_SENDERS * self._play().most_in_flight)
+        senders = _FEWEST_SENDERS + _SPARE_SENDERS * self._play().most_in_flight
         sending = real.Sending(
             self._plan_file, self._speed, senders, MOST_LAG_S * self._options.scale, self._settling_s
         )

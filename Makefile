@@ -45,6 +45,7 @@ bench: install ## what the server, a cold reload and dlbench cost, as ratios mea
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/front_ends.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/reload.py
+	@$(BIN)/python server/benchmarks/overload.py
 	@$(BIN)/python clients/benchmarks/overhead.py --rounds $(ROUNDS)
 
 fidelity: install ## how close the stream's figures come to the truth here, and what it costs (needs wrk and a quiet machine); ROUNDS=5

@@ -62,7 +62,7 @@ def test_reports_know_of_the_client_only_the_results() -> None:
         for name in imports(file):
             if name.startswith("dlclient"):
                 known = (
-                    *("results", "search_result", "bench_result", "limits", "timeline", "errors"),
+                    *("results", "search_result", "bench_result", "balance_result", "limits", "timeline", "errors"),
                     *("statistics", "intervals"),  # pure: how figures come of samples, and how wrong they may be
                 )
                 assert name.split(".")[1] in known, f"{file} imports {name}"
@@ -79,6 +79,24 @@ def test_front_and_worker_never_import_each_other() -> None:
     for side, other in (("front", "worker"), ("worker", "front")):
         for file in files(PACKAGES["dlserve"] / side):
             assert not any(name.startswith(f"dlserve.{other}") for name in imports(file)), file
+
+
+PURE = (
+    *("front.balancer", "front.prefetching.worth_prefetching"),
+    *("worker.batcher", "worker.cache"),
+    *("cli", "config.POLICIES", "errors", "eviction", "forward_times", "messages", "simulation"),
+)
+"""Of the server, what its simulation is made of: policies, and a cache whose clock is given to it."""
+
+
+def test_the_simulation_is_made_of_the_servers_pure_parts_and_no_process_knows_it() -> None:
+    for file in files(PACKAGES["dlserve"]):
+        ours = {name.removeprefix("dlserve.") for name in imports(file) if name.startswith("dlserve.")}
+        if file.parent.name == "simulation":
+            strangers = {name for name in ours if not any(f"{name}.".startswith(f"{pure}.") for pure in PURE)}
+            assert not strangers, f"{file} imports {strangers}"
+        else:
+            assert not any(name.startswith("simulation") for name in ours), file
 
 
 def test_the_front_end_itself_decodes_no_image_and_computes_on_no_array() -> None:

@@ -145,14 +145,20 @@ def stop(process: "subprocess.Popen[bytes]", *, told: bool) -> None:
 
 @contextlib.contextmanager
 def serving(
-    repository: Path, *, workers: int, port: int = 0, say: Callable[[str], None], echo: Callable[[str], None]
+    repository: Path,
+    *,
+    workers: int,
+    port: int = 0,
+    options: Sequence[str] = (),
+    say: Callable[[str], None],
+    echo: Callable[[str], None],
 ) -> Iterator[str]:
     """A dlserve on loopback, ready, as its address; stopped in order at the end. `port` 0: any that is free.
 
-    `echo` gets each line of its log. Raises LocalServerError if it does not start, or does not stop in order.
+    `options`: others of its command line. `echo` gets each line of its log. Raises LocalServerError if it does not start, or does not stop in order.
     """
     say(f"starting dlserve with {workers} workers{f' on port {port}' if port else ''}")
-    command = [str(COMMANDS / "dlserve"), "--models-dir", str(repository), "--workers", str(workers)]
+    command = [str(COMMANDS / "dlserve"), "--models-dir", str(repository), "--workers", str(workers), *options]
     held = HeldSignals()
     process = subprocess.Popen(  # noqa: S603  our own command
         [*command, "--host", "127.0.0.1", "--port", str(port)],

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from dlload import plan_command
 from dlload.errors import OptionError, StreamError
 from dlload.mlperf import command as mlperf
 
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     mlperf.add_parser(commands)
+    plan_command.add_parser(commands)
     return parser
 
 

@@ -171,6 +171,13 @@ def _working(group: Any) -> None:
         help="images that waiting calls may form a batch of (%(default)s)",
     )
     group.add_argument(
+        "--batch-wait",
+        type=_number(float, 0, 60_000),
+        default=0.0,
+        metavar="MS",
+        help="milliseconds that a call waits for others to share its batch (%(default)g: it runs as soon as it can)",
+    )
+    group.add_argument(
         "--balance", choices=config.POLICIES, default="predicted", help="how a worker is chosen (%(default)s)"
     )
     group.add_argument(
@@ -181,7 +188,7 @@ def _working(group: Any) -> None:
         " only with --balance predicted)",
     )
     group.add_argument(
-        "--seed", type=_number(int, 0, 1 << 62), default=0, metavar="N", help="of the random policy (%(default)s)"
+        "--seed", type=_number(int, 0, 1 << 62), default=0, metavar="N", help="of random and two-choices (%(default)s)"
     )
     group.add_argument(
         "--worker-timeout",

@@ -15,7 +15,7 @@ from dlserve import hardware
 from dlserve.errors import StartError
 from dlserve.eviction import Eviction
 
-Policy = Literal["predicted", "least-loaded", "round-robin", "random"]
+Policy = Literal["predicted", "least-loaded", "round-robin", "random", "two-choices", "affinity"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 LogFormat = Literal["text", "json"]
 MIB = 1 << 20
@@ -64,6 +64,7 @@ class Config(msgspec.Struct, frozen=True):
     visible_gpus: str | None
     """CUDA_VISIBLE_DEVICES as it was at the start; None: unset."""
     max_batch: int
+    batch_wait_s: float
     limits: Limits
     preload: tuple[str, ...]
     pinned: tuple[str, ...]
@@ -94,6 +95,7 @@ def resolve(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         workers=_workers(options.devices, options.workers, options.cache_mb, options.host_cache_mb, visible_gpus),
         visible_gpus=visible_gpus,
         max_batch=options.max_batch,
+        batch_wait_s=options.batch_wait / 1e3,
         limits=Limits(
             body_bytes=options.max_body_mb * MIB,
             images=options.max_images,

@@ -19,8 +19,9 @@ ApiError                       a request that gets an error answer
 ├── InternalError        500  500   the engine failed
 ├── UnexpectedError      500  1007  a defect of the server
 ├── ServiceExistsError   409  1014
-├── QueueFullError       429        all queues are full; Retry-After says when to come back
-└── NoWorkerError        503        no worker is up, or two died on this request
+├── QueueFullError       429        all queues are full, or too long for its deadline; Retry-After says when to come back
+├── NoWorkerError        503        no worker is up, or two died on this request
+└── DeadlineError        504        its deadline passed before it ran
 """
 
 from typing import ClassVar
@@ -159,7 +160,10 @@ class ServiceExistsError(ApiError):
 
 
 class QueueFullError(ApiError):
-    """The queues, or the bytes of the bodies held, are at their limit. `reason` is what the metrics call it."""
+    """The queues, or the bytes of the bodies held, are at their limit, or a call's deadline cannot be met.
+
+    `reason` is what the metrics call it.
+    """
 
     status, msg = 429, "Too Many Requests"
 
@@ -174,3 +178,9 @@ class NoWorkerError(ApiError):
 
     status, msg = 503, "Service Unavailable"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class DeadlineError(ApiError):
+    """A call's deadline passed before it ran."""
+
+    status, msg = 504, "Gateway Timeout"

@@ -33,10 +33,10 @@ Why = Literal["request", "cold", "ahead", "prefetch", "standing"]
 """What weights were loaded for: a request that waited, one that asked for a cold start, --preload and --pin, a hint.
 standing: they have not been loaded just now; they were there before this front end came."""
 
-FailureKind = Literal["input", "request", "model", "internal", "memory", "cancelled"]
+FailureKind = Literal["input", "request", "model", "internal", "memory", "cancelled", "expired"]
 """input: unreadable image (1005); request: bad parameters or repository (1006); model: its files are missing or damaged
 (1006 where a service is made of them, 500 where it was good before); internal: the engine failed (500);
-memory: no room even for one image; cancelled: dropped before it ran because its client had left."""
+memory: no room even for one image; cancelled: dropped before it ran because its client had left; expired: because its deadline had passed (504)."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -115,6 +115,8 @@ class Job(Message, frozen=True):
     """Nothing else was under way in the whole server: whoever waits may keep its processor awake for a moment."""
     whole: bool = False
     """Answer with `Reply.rows` too: every class's probability, in the order of the classes."""
+    deadline: float | None = None
+    """When its answer is worth nothing any more (a time, not a duration): if it has not begun to run by then, it is dropped."""
 
 
 class Cancel(Message, frozen=True):
@@ -222,6 +224,11 @@ class Stages(msgspec.Struct, frozen=True, array_like=True, gc=False):
     post: float
     replied: float
     """When the reply was handed to the socket (a time, not a duration)."""
+
+    @property
+    def in_worker_s(self) -> float:
+        """From its arrival to its reply, but for `demote`."""
+        return self.replied - self.received - self.demote
 
 
 class Reply(Message, frozen=True):

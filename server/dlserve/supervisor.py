@@ -261,6 +261,7 @@ class Supervisor:
             pinned=config.pinned,
             drop_page_cache=config.drop_page_cache,
             max_batch=config.max_batch,
+            batch_wait_s=config.batch_wait_s,
             max_pixels=config.limits.pixels,
             max_images=config.limits.images,
             max_body_bytes=config.limits.body_bytes,

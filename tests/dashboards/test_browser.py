@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from dlclient.results import Clock, Objective
+from dlreport.balance import write_balance_report
 from dlreport.compare.condition import judge, parse_condition
 from dlreport.compare.report import compare, write_comparison
 from dlreport.merge.report import write_streams
 from dlreport.search import write_search_report
 from dlreport.stream import write_report
 
+from tests.dashboards import made_balance
 from tests.dashboards.conftest import SearchFolder, StreamResult, drawn, late
 from tests.dashboards.made_benches import two_networks
 
@@ -78,7 +80,11 @@ def side_by_side(folder: Path) -> Path:
     return write_streams(results, folder / "page")
 
 
-PAGES = {closed_loop: 5, open_loop: 6, search: 1, comparison: 2, side_by_side: 1}
+def policies(folder: Path) -> Path:
+    return write_balance_report(made_balance.write(folder, made_balance.comparison()))
+
+
+PAGES = {closed_loop: 5, open_loop: 6, search: 1, comparison: 2, side_by_side: 1, policies: 6}
 """How each page is made -> how many pictures it has."""
 
 

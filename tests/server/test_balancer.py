@@ -1,9 +1,12 @@
 """The policies, by tables: no server, no clock."""
 
+import random
 from collections import Counter
 
 import pytest
-from dlserve.front.balancer import Expectation, Request, WorkerView, cost_s, policy
+from dlserve.config import POLICIES
+from dlserve.forward_times import ForwardTimes
+from dlserve.front.balancer import BOUND, Expectation, Request, WorkerView, cost_s, finish_s, policy
 
 ONE, TWO = 1, 2
 
@@ -56,7 +59,7 @@ def test_equal_idle_workers_share_the_work(name: str) -> None:
     assert max(counts.values()) <= (150 if name == "random" else 100)
 
 
-@pytest.mark.parametrize("name", ["predicted", "least-loaded", "round-robin", "random"])
+@pytest.mark.parametrize("name", POLICIES)
 def test_a_full_queue_is_never_chosen_and_all_full_is_none(name: str) -> None:
     choose = policy(name, 7)
     assert {choose(request(), [worker(0, 8), worker(1, 7), worker(2, 8)], 8) for _ in range(20)} == {1}
@@ -67,12 +70,65 @@ def test_least_loaded_counts_calls() -> None:
     assert policy("least-loaded", 0)(request(), [worker(0, 2), worker(1, 1, 9.0), worker(2, 3)], 8) == 1
 
 
-def test_the_random_policy_repeats_itself_for_a_seed() -> None:
+@pytest.mark.parametrize("name", ["random", "two-choices"])
+def test_a_policy_that_draws_repeats_itself_for_a_seed(name: str) -> None:
     workers = [worker(index) for index in range(8)]
-    draws = [[policy("random", seed)(request(), workers, 8)] for seed in (5, 5)]
-    assert draws[0] == draws[1]
-    first, second = policy("random", 5), policy("random", 5)
-    assert [first(request(), workers, 8) for _ in range(50)] == [second(request(), workers, 8) for _ in range(50)]
+    first, second, other = policy(name, 5), policy(name, 5), policy(name, 6)
+    chosen = [[choose(request(), workers, 8) for _ in range(50)] for choose in (first, second, other)]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "chosen"),
+    [
+        ([5, 2], {1}),  # both are drawn: the one with fewer
+        ([3, 3, 3, 0], {0, 1, 2, 3}),  # the idle one only where it is drawn
+        ([8, 8, 4, 8], {2}),  # one has room
+        ([8, 1, 7, 8], {1}),  # two have room
+        ([0, 1, 2, 7], {0, 1, 2}),  # the fullest loses against whichever it is drawn with
+    ],
+)
+def test_two_choices_takes_the_less_loaded_of_two(in_flight: list[int], chosen: set[int]) -> None:
+    choose = policy("two-choices", 3)
+    workers = [worker(index, count) for index, count in enumerate(in_flight)]
+    assert {choose(request(), workers, 8) for _ in range(200)} == chosen
+
+
+def of(service: int) -> Request:
+    """A request of that service."""
+    return Request(service, 1, None, 0.01, 0.1)
+
+
+def test_affinity_gives_each_model_its_worker_and_all_workers_some() -> None:
+    choose = policy("affinity", 0)
+    idle = [worker(index) for index in range(8)]
+    homes = [choose(of(service), idle, 8) for service in range(800)]
+    assert [choose(of(service), idle, 8) for service in range(800)] == homes
+    counts = Counter(homes)
+    assert set(counts) == set(range(8))
+    assert max(counts.values()) < 150
+
+
+def test_affinity_moves_only_the_models_of_a_worker_that_has_gone() -> None:
+    choose = policy("affinity", 0)
+    idle = [worker(index) for index in range(8)]
+    left = [one for one in idle if one.index != 3]
+    for service in range(200):
+        before, after = choose(of(service), idle, 8), choose(of(service), left, 8)
+        assert before is not None
+        assert after is not None
+        assert before == 3 or left[after].index == before
+
+
+def test_affinity_gives_no_worker_more_than_its_bounded_share_of_one_hot_model() -> None:
+    choose = policy("affinity", 0)
+    workers = [worker(index) for index in range(8)]
+    for count in range(1, 161):
+        position = choose(of(7), workers, 128)
+        assert position is not None
+        workers[position].in_flight += 1
+        assert max(one.in_flight for one in workers) <= -(-BOUND * count // 8)
+    assert sum(one.in_flight > 0 for one in workers) == 7, "of 8 workers so many, at 1.25 times an even share each"
 
 
 def test_expectations_follow_what_replies_report() -> None:
@@ -103,3 +159,64 @@ def test_load_times_are_learned_for_each_tier() -> None:
     expected.learn_load(0.4)
     expected.learn_load(0.02, "host")
     assert (expected.expected_load_s(), expected.expected_load_s("host")) == (0.4, 0.02)
+
+
+def learned() -> ForwardTimes:
+    """Of a model whose batches take 10 ms and 10 ms more for each image."""
+    times = ForwardTimes()
+    for size in (1, 2, 3, 4):
+        times.learn(size, 0.01 + 0.01 * size)
+    return times
+
+
+def asked(now: float, service: int = ONE, most: int = 4, decode_s: float = 0.0) -> Request:
+    """A warm request for an image."""
+    return Request(service, 1, None, 0.02, 0.0, now=now, decode_s=decode_s, most=most, times=learned())
+
+
+def test_a_call_is_expected_with_the_batch_that_it_joins_behind_what_is_left_of_the_one_that_runs() -> None:
+    view = worker(0)
+    assert finish_s(asked(0.0), view) == pytest.approx(0.02)
+    first = view.sent(asked(0.0))
+    assert finish_s(asked(0.005), view) == pytest.approx(0.015 + 0.02)
+    second = view.sent(asked(0.005))
+    assert finish_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "it shares the second's batch"
+    other = view.sent(asked(0.01, TWO))
+    assert finish_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "which runs before the other model's"
+    assert finish_s(asked(0.01, most=1), view) == pytest.approx(0.01 + 0.02 + 0.02 + 0.02), "or after it, if it is full"
+    assert finish_s(asked(0.5), view) == pytest.approx(0.03), "what should be over long ago counts for nothing"
+    view.answered(first[0], 1, first[1], 0.025)
+    assert finish_s(asked(0.03), view) == pytest.approx(0.015 + 0.02 + 0.02), (
+        "the second runs since then: none joins it"
+    )
+    view.answered(other[0], 1, other[1], 0.06)
+    assert finish_s(asked(0.06), view) == pytest.approx(0.02 + 0.02), "what ran out of turn is gone"
+    view.answered(second[0], 1, second[1], 0.08)
+    assert (view.in_flight, view.work_s, view.batches) == (0, 0.0, [])
+
+
+def test_a_call_that_is_decoded_too_late_for_the_next_batch_opens_another() -> None:
+    view = worker(0)
+    view.sent(asked(0.0))
+    view.sent(asked(0.0))
+    assert finish_s(asked(0.015, decode_s=0.01), view) == pytest.approx(0.005 + 0.02 + 0.02)
+    assert finish_s(asked(0.015, decode_s=0.001), view) == pytest.approx(0.005 + 0.03)
+
+
+def test_a_waiting_batch_is_expected_to_grow_as_others_did() -> None:
+    expected, view = Expectation(forward=learned()), worker(0)
+    view.sent(asked(0.0))
+    assert expected.in_worker_s(asked(0.0), view) == pytest.approx(0.02 + 0.02)
+    for _ in range(30):
+        expected.joiners.learn(1, 0.02, 2)
+    assert expected.in_worker_s(asked(0.0), view) == pytest.approx(0.02 + 0.04), "two more images in its batch"
+    assert expected.in_worker_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "one more, in half the time"
+    assert expected.in_worker_s(asked(0.0, most=1), view) == pytest.approx(0.02 + 0.02)
+
+
+def test_the_margin_is_above_what_most_calls_take() -> None:
+    draws, expected = random.Random(5), Expectation()
+    ratios = [draws.uniform(0.5, 1.5) for _ in range(4000)]
+    for ratio in ratios:
+        expected.learn_ratio(ratio)
+    assert expected.margin == pytest.approx(1.45, abs=0.06)

@@ -11,6 +11,8 @@ from pathlib import Path
 from dlmodels.zoo.catalog import CATALOG
 
 from dlclient.bench import init, single
+from dlclient.bench.balance import options as balance_options
+from dlclient.bench.balance.run import Comparison, balance_table, run_comparison
 from dlclient.bench.changes import Change, parse_set
 from dlclient.bench.checking import check, unsupported
 from dlclient.bench.known import Known, look
@@ -41,8 +43,14 @@ How fast this machine infers, offline: every point in a process of its own, a re
   dlbench run SUITE.toml --target http://127.0.0.1:8080
   dlbench run results/dlbench-quick-... --resume   go on with what was interrupted
   dlbench latency resnet50 --engine torch,openvino --batch-sizes 1,8
+  dlbench balance                               compare the server's balancing policies
   dlbench init                                  asks, then writes a suite
   dlbench check SUITE.toml                      what a suite would run, and all that is wrong with it
+"""
+_BALANCE = """\
+Compare the server's balancing policies on simulated workers: the models of the 2018 stream (published forwards and sizes,
+loads at a stated bandwidth), every cell of policy x residency x mix x load in a discrete-event model that runs the server's
+own code, and some of them in real processes over HTTP. Both see the same requests; whether they agree is told.
 """
 _EPILOG = """\
 exit status: 0 every point has figures; 1 some have not: each is a row that says why; 2 nothing was run: the suite, the folder or
@@ -93,6 +101,15 @@ def _parser() -> argparse.ArgumentParser:
     checked.add_argument("suite", metavar="SUITE", help="a TOML file, or the name of a ready suite")
     _add_changes(checked)
     checked.set_defaults(run=_check)
+    balance = commands.add_parser(
+        "balance",
+        help="which balancing policy serves best: in processes, and in a model of 1 to 1,024 workers",
+        description=_BALANCE,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    balance_options.add_options(balance)
+    balance.set_defaults(run=_balance)
     init.add_parser(commands)
     commands.add_parser("list", help="the suites that are ready").set_defaults(run=_list)
     commands.add_parser("schema", help="the JSON schema of suites").set_defaults(run=_schema)
@@ -172,6 +189,17 @@ def _measure(
     print("".join(f"{line}\n" for line in findings(points)), end="")
     print(f"{errand.results}: the result; dlreport {shlex.quote(str(errand.results))} draws it")
     return _SOME_FAILED if any(point.failure is not None for point in points) else _ALL
+
+
+def _balance(options: argparse.Namespace, command: tuple[str, ...], _child: Sequence[str]) -> int:
+    if options.resume and options.results is None:
+        raise SuiteError("--resume needs the result folder to go on with: add --results DIR")
+    results = options.results or default_results("balance")
+    comparison = Comparison(balance_options.read_options(options), results, command, options.resume)
+    cells = run_comparison(comparison)
+    print(balance_table(cells))
+    print(f"{results}: the result; dlreport {shlex.quote(str(results))} draws it")
+    return _SOME_FAILED if any(cell.figures is None for cell in cells) else _ALL
 
 
 def _check(options: argparse.Namespace, _command: tuple[str, ...], _child: Sequence[str]) -> int:

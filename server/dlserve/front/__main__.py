@@ -101,6 +101,8 @@ class FrontEnd:
             self.pool,
             policy(config.balance, config.seed),
             queue=config.limits.queue,
+            max_batch=config.max_batch,
+            batch_wait_s=config.batch_wait_s,
             worker_timeout_s=config.worker_timeout_s,
             wait_s=config.start_timeout_s,
             stuck=lambda index, why: report(Event("stuck", why, index, self.pool.workers[index].restarts)),
@@ -139,6 +141,7 @@ class FrontEnd:
         config = self._config
         return {
             "max_batch": config.max_batch,
+            "batch_wait_ms": config.batch_wait_s * 1e3,
             "balance": config.balance,
             "prefetch": config.prefetch and config.balance == "predicted",
             "eviction": config.eviction,

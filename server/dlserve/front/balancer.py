@@ -4,20 +4,43 @@ A policy returns the worker's position in the list, or None where every queue is
 so each policy simply looks at all of them.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
 from types import MappingProxyType
 
 from dlmodels.engines.base import Temperature
+
+from dlserve.forward_times import ForwardTimes
 
 EXPECTED = "expected"
 FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
 FIRST_GUESS_BYTES_PER_S: MappingProxyType[Temperature, float] = MappingProxyType({"disk": 1e9, "host": 1e10})
 """Load bandwidth before the first load from that tier was seen."""
+BOUND = 1.25
+"""Of `affinity`: no worker gets more than this many times its even share of the calls under way."""
 _KEEP = 0.8
 """Weight of the past in each moving average."""
+_LARGEST_TOLD_APART = 32
+_MARGIN_SHARE = 0.95
+_MARGIN_STEP = 0.05
+_MOST_MARGIN = 3.0
+
+
+@dataclass(slots=True, eq=False)
+class Coming:
+    """A batch that a worker is expected to make of calls that were sent to it and are not answered."""
+
+    service: int
+    images: int
+    seconds: float
+    """Predicted, with its load."""
+    open: bool
+    """Another call of the service may join it."""
 
 
 @dataclass(slots=True)
@@ -43,6 +66,38 @@ class WorkerView:
     """Services that a call of another front end, on its way, will load."""
     hinted: frozenset[int] = frozenset()
     """Services that another front end has hinted it to load."""
+    batches: list[Coming] = field(default_factory=list)
+    """What is thought to become of this front end's calls, in the order of their turn: the first runs now."""
+    running_since: float = 0.0
+    """When that one began."""
+    learned_until: float = 0.0
+    """The end of the latest forward that was learned from."""
+
+    def sent(self, request: "Request") -> tuple[Coming, float]:
+        """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work."""
+        cost = cost_s(request, self)
+        coming = batch_for(request, self)
+        if coming is None:
+            if not self.batches:
+                self.running_since = request.now
+                cost += request.decode_s  # others are decoded while one runs
+            coming = Coming(request.service, 0, 0.0, request.cache in (None, "warm"))
+            self.batches.append(coming)
+        coming.images += request.images
+        coming.seconds += cost
+        self.in_flight += 1
+        self.work_s += cost
+        return coming, cost
+
+    def answered(self, coming: Coming, images: int, cost: float, ended: float) -> None:
+        """A request that was sent is answered. `ended`: when its forward did, or it was dropped."""
+        self.in_flight -= 1
+        self.work_s = self.work_s - cost if self.in_flight else 0.0
+        self.running_since = max(self.running_since, ended)
+        coming.images -= images
+        coming.seconds -= cost
+        if coming.images <= 0:
+            self.batches.remove(coming)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +113,58 @@ class Request:
     """Expected from disk."""
     host_load_s: float = 0.0
     """Expected from the host tier."""
+    now: float = 0.0
+    """When it is asked, on the clock of `WorkerView.running_since`."""
+    decode_s: float = 0.0
+    """Expected until it can join a batch."""
+    most: int = 1
+    """Images of the largest batch that its model is run with."""
+    times: ForwardTimes | None = None
+    """Of its model, by batch size; None: `forward_s` is all that is known."""
 
 
 Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
 
 
 def cost_s(request: Request, worker: WorkerView) -> float:
-    """What the request would add to the worker: its forward, and a load from the tier where it will find the weights."""
-    return request.forward_s + load_s_on(request, worker)
+    """What the request would add to the worker: its forward, less what it shares with a batch that waits there for its turn,
+    and a load from the tier where it will find the weights.
+    """
+    joined = batch_for(request, worker) if len(worker.batches) > 1 else None
+    if joined is None or request.times is None:
+        return request.forward_s + load_s_on(request, worker)
+    return request.times.added(joined.images, request.images) + load_s_on(request, worker)
+
+
+def finish_s(request: Request, worker: WorkerView) -> float:
+    """When the worker would be done with the request, in seconds from now: what runs before its batch + load + forward."""
+    ahead_s = worker.work_s - _done_s(request, worker)
+    if len(worker.batches) > 1 and (joined := batch_for(request, worker)):
+        for coming in reversed(worker.batches):
+            if coming is joined:
+                break
+            ahead_s -= coming.seconds
+    return max(ahead_s, 0.0) + cost_s(request, worker)
+
+
+def batch_for(request: Request, worker: WorkerView) -> Coming | None:
+    """The waiting batch that the request would join, None where it opens another."""
+    for place in range(len(worker.batches) - 1, 0, -1):
+        coming = worker.batches[place]
+        if coming.service == request.service:
+            if not coming.open or coming.images + request.images > request.most or request.cache in ("host", "disk"):
+                return None
+            # The next batch begins with what is decoded by then.
+            begins_s = math.inf if place > 1 else worker.batches[0].seconds - _done_s(request, worker)
+            return coming if begins_s >= request.decode_s else None
+    return None
+
+
+def _done_s(request: Request, worker: WorkerView) -> float:
+    """What is thought to be done of the batch that runs."""
+    if not worker.batches:
+        return 0.0
+    return min(max(request.now - worker.running_since, 0.0), worker.batches[0].seconds)
 
 
 def load_s_on(request: Request, worker: WorkerView) -> float:
@@ -80,7 +179,7 @@ def load_s_on(request: Request, worker: WorkerView) -> float:
 
 
 class Predicted:
-    """The worker that would finish it first: work queued there + load where needed + forward.
+    """The worker that would finish it first: work before it there + load where needed + forward.
 
     Ties go to the one with fewer calls, then to the one chosen last, which is still awake and has its caches warm.
     """
@@ -89,9 +188,7 @@ class Predicted:
         self._last = 0
 
     def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        position = _least(
-            workers, queue, 0, lambda w: (w.work_s + cost_s(request, w), w.in_flight, w.index != self._last)
-        )
+        position = _least(workers, queue, 0, lambda w: (finish_s(request, w), w.in_flight, w.index != self._last))
         if position is not None:
             self._last = workers[position].index
         return position
@@ -133,6 +230,45 @@ class Random:
         return self._draws.choice(open_) if open_ else None
 
 
+class TwoChoices:
+    """Of two workers with room, drawn from a seeded generator, the one with fewer calls under way.
+
+    Mitzenmacher, The Power of Two Choices in Randomized Load Balancing (2001).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._draws = random.Random(seed)  # noqa: S311  balancing, not secrets
+
+    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        open_ = [position for position, worker in enumerate(workers) if worker.in_flight < queue]
+        if len(open_) < 2:
+            return open_[0] if open_ else None
+        return min(self._draws.sample(open_, 2), key=lambda position: workers[position].in_flight)
+
+
+class Affinity:
+    """The same worker for a model each time, unless that one has more than its share: then the next in the model's own order.
+
+    Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2016), its order by rendezvous hashing (Thaler,
+    Ravishankar 1998): a worker that comes or goes moves no model but its own. A share is `BOUND` x calls under way / workers.
+    """
+
+    def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
+        under_way = 1 + sum(worker.in_flight for worker in workers)
+        most = min(queue, math.ceil(BOUND * under_way / len(workers)))
+        return max(
+            (position for position, worker in enumerate(workers) if worker.in_flight < most),
+            key=lambda position: _affinity(request.service, workers[position].index),
+            default=None,
+        )
+
+
+@lru_cache(maxsize=1 << 16)
+def _affinity(service: int, worker: int) -> int:
+    """How well they go together: no more than a hash, the same in every process."""
+    return int.from_bytes(blake2b(b"%d:%d" % (service, worker), digest_size=8).digest())
+
+
 def _least(
     workers: Sequence[WorkerView], queue: int, turn: int, rank: Callable[[WorkerView], tuple[float, ...]]
 ) -> int | None:
@@ -149,14 +285,35 @@ def _least(
 
 
 def policy(name: str, seed: int) -> Policy:
-    """The policy of a `--balance` name; `seed` feeds the random one."""
+    """The policy of a `--balance` name; `seed` feeds those that draw."""
     makers: dict[str, Callable[[], Policy]] = {
         "predicted": Predicted,
         "least-loaded": LeastLoaded,
         "round-robin": RoundRobin,
         "random": lambda: Random(seed),
+        "two-choices": lambda: TwoChoices(seed),
+        "affinity": Affinity,
     }
     return makers[name]()
+
+
+class Joiners:
+    """How many images join a waiting batch after a call that makes it so large, by the seconds until it begins."""
+
+    def __init__(self) -> None:
+        self._means: dict[int, tuple[float, float]] = {}
+        """Size -> exponentially weighted means of images that joined, and of seconds."""
+
+    def expected(self, size: int, seconds: float) -> float:
+        """Images that will join a batch of that size."""
+        joined, waited_s = self._means.get(min(size, _LARGEST_TOLD_APART), (0.0, 1.0))
+        return joined * seconds / waited_s
+
+    def learn(self, size: int, seconds: float, joined: int) -> None:
+        """So many joined a batch of that size. Below 0: some that should have been in it came too late."""
+        size = min(size, _LARGEST_TOLD_APART)
+        known = self._means.get(size)
+        self._means[size] = (joined, seconds) if known is None else (_mean(known[0], joined), _mean(known[1], seconds))
 
 
 @dataclass(slots=True)
@@ -164,26 +321,61 @@ class Expectation:
     """Learned times of one service: exponentially weighted means of what replies reported."""
 
     weights_bytes: int = 0
-    forward_per_image_s: float | None = None
+    forward: ForwardTimes = field(default_factory=ForwardTimes)
     load_s: dict[Temperature, float] = field(default_factory=dict)
     """By where the weights were."""
+    decode_s: float = 0.0
+    """Of an image."""
+    rest_s: float = 0.0
+    """In the worker, beside decoding, waiting, loading and the forward."""
+    outside_s: float = 0.0
+    """Between sending a call and its answer, outside of the worker."""
+    joiners: Joiners = field(default_factory=Joiners)
+    margin: float = 1.2
+    """A call's time in the worker over what was predicted: 95 % of calls are below it."""
+    learned_at: float = -math.inf
+    """When a reply was last learned from."""
 
     def forward_s(self, images: int) -> float:
         """Expected forward of a call with so many images."""
-        return images * (FIRST_GUESS_FORWARD_S if self.forward_per_image_s is None else self.forward_per_image_s)
+        return self.forward.seconds(images) if self.forward.known else images * FIRST_GUESS_FORWARD_S
 
     def expected_load_s(self, source: Temperature = "disk") -> float:
         """Expected load from a tier; from the bytes before one was seen."""
         known = self.load_s.get(source)
         return self.weights_bytes / FIRST_GUESS_BYTES_PER_S[source] if known is None else known
 
+    def in_worker_s(self, request: Request, worker: WorkerView) -> float:
+        """What the request is expected to take in that worker, from its arrival to its reply."""
+        cost = cost_s(request, worker)
+        ahead_s = finish_s(request, worker) - cost
+        if not worker.batches:
+            return max(ahead_s, request.decode_s) + cost + self.rest_s
+        joined = batch_for(request, worker)
+        begins_s = ahead_s - (joined.seconds if joined else 0.0)
+        images = request.images + (joined.images if joined else 0)
+        grown = min(images + self.joiners.expected(images, begins_s), max(request.most, images))
+        return max(ahead_s, request.decode_s) + cost + self.forward.added(images, round(grown) - images) + self.rest_s
+
     def learn_forward(self, forward_s: float, batch_size: int) -> None:
         """A batch of `batch_size` images took `forward_s`."""
-        self.forward_per_image_s = _mean(self.forward_per_image_s, forward_s / max(1, batch_size))
+        self.forward.learn(max(1, batch_size), forward_s)
 
     def learn_load(self, load_s: float, source: Temperature = "disk") -> None:
         """A load from that tier took `load_s`."""
         self.load_s[source] = _mean(self.load_s.get(source), load_s)
+
+    def learn_call(self, decode_s: float, rest_s: float, outside_s: float) -> None:
+        """A call took so long beside the forward; `decode_s` per image."""
+        self.decode_s = _mean(self.decode_s or None, decode_s)
+        self.rest_s = _mean(self.rest_s or None, rest_s)
+        self.outside_s = _mean(self.outside_s or None, outside_s)
+
+    def learn_ratio(self, actual_over_predicted: float) -> None:
+        """A call took so many times what was predicted. Follows a quantile by steps (Robbins, Monro 1951)."""
+        above = actual_over_predicted > self.margin
+        self.margin += _MARGIN_STEP * (_MARGIN_SHARE if above else _MARGIN_SHARE - 1)
+        self.margin = min(max(self.margin, 1.0), _MOST_MARGIN)
 
 
 def _mean(old: float | None, new: float) -> float:

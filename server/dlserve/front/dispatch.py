@@ -4,13 +4,21 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from dlmodels.images import InputSpec
 
-from dlserve.errors import ApiError, InputError, InternalError, NoWorkerError, QueueFullError, RequestError
-from dlserve.front.balancer import EXPECTED, Policy, Request, WorkerView, cost_s
+from dlserve.errors import (
+    ApiError,
+    DeadlineError,
+    InputError,
+    InternalError,
+    NoWorkerError,
+    QueueFullError,
+    RequestError,
+)
+from dlserve.front.balancer import EXPECTED, Expectation, Policy, Request, WorkerView
 from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.pool import WorkerPool
@@ -28,12 +36,17 @@ SPIN_FORWARD_S = 100e-6
 SPIN_S = 200e-6
 """While nothing but one call of so quick a model is under way, the event loop looks for its answer this long before it
 sleeps: to be woken would cost about as much as the call."""
+_SAME_S = 1e-6
+"""Calls of one batch tell the same end of their forward, but for the rounding of floats."""
+STALE_S = 10.0
+"""What was learned of a model longer ago than this refuses no call: one is let through, to learn from."""
 _FAILURES: dict[FailureKind, type[ApiError]] = {
     "input": InputError,
     "request": RequestError,
     "model": InternalError,
     "internal": InternalError,
     "memory": InternalError,
+    "expired": DeadlineError,
 }
 
 
@@ -49,12 +62,20 @@ class PredictCall:
     began: float
     left: Callable[[], Awaitable[None]]
     """Awaits the client's leaving; only asked for calls that take long."""
+    deadline: float | None = None
+    """When its answer is worth nothing any more; on the clock of `began`."""
     items: tuple[Item, ...] = ()
     body: Sequence[bytes | memoryview] = ()
     input: InputSpec | None = None
     """None: the service's own."""
     output: Output = Output()
     execution: Execution = Execution()
+
+    def must_end_in(self, timeout_s: float | None) -> None:
+        """Set its deadline, so long after it began; the sooner of two."""
+        if timeout_s is not None:
+            deadline = self.began + timeout_s
+            self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,8 @@ class Outcome:
     worker: int
     timing: dict[str, float]
     total_s: float
+    predicted_s: float
+    """What it was expected to take in the worker; 0 where nothing was known of its model yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +98,8 @@ class _Flight:
     link: Link
     job_id: int
     sent: float
+    size: int = 0
+    """Images of its batch as it was sent, where that has to wait."""
     watcher: asyncio.Task[None] | None = None
     left: bool = False
 
@@ -85,6 +110,13 @@ class Counts:
 
     retries: int = 0
     cancelled: int = 0
+    expired: int = 0
+    late: int = 0
+
+
+def _ended(reply: Reply) -> float:
+    """When its forward did."""
+    return reply.stages.replied - reply.stages.post
 
 
 class Dispatcher:
@@ -96,12 +128,14 @@ class Dispatcher:
         policy: Policy,
         *,
         queue: int,
+        max_batch: int,
+        batch_wait_s: float,
         worker_timeout_s: float,
         wait_s: float,
         stuck: Callable[[int, str], None],
         prefetcher: Prefetcher | None = None,
     ) -> None:
-        """`queue`: calls per worker. `wait_s`: how long a call waits while no worker is up. `stuck`: told of hung workers.
+        """`queue`: calls per worker. `max_batch`, `batch_wait_s`: see the worker's batcher. `wait_s`: how long a call waits while no worker is up. `stuck`: told of hung workers.
 
         `prefetcher`: told of calls that wait for their model behind others; None: nothing is loaded before it is asked for.
         """
@@ -109,6 +143,8 @@ class Dispatcher:
         self._pool = pool
         self._policy = policy
         self._queue = queue
+        self._max_batch = max_batch
+        self._batch_wait_s = batch_wait_s
         self._worker_timeout_s = worker_timeout_s
         self._wait_s = wait_s
         self._stuck = stuck
@@ -122,24 +158,26 @@ class Dispatcher:
     async def predict(self, call: PredictCall) -> Outcome:
         """Run a call. Raises ApiError with the answer's status, or ClientLeftError."""
         for attempt in range(ATTEMPTS):
-            view, request = await self._choose(call)
+            known = call.service.expectation.forward.known
+            view, request, predicted_s = await self._choose(call)
             try:
-                reply, sent = await self._run(call, view, request)
+                reply, flight = await self._run(call, view, request)
             except WorkerLostError:
                 log.warning(
                     "worker %d died under a call of service %s (attempt %d)", view.index, call.service.name, attempt + 1
                 )
                 self.counts.retries += attempt + 1 < ATTEMPTS
                 continue
-            return self._conclude(call, view, reply, sent)
+            return self._conclude(view, reply, flight, predicted_s if known else 0.0)
         raise NoWorkerError(
             f"{ATTEMPTS} workers died while running this call; if it happens again, its input or model is the cause: "
             "see the server's log"
         )
 
-    async def _choose(self, call: PredictCall) -> tuple[WorkerView, Request]:
+    async def _choose(self, call: PredictCall) -> tuple[WorkerView, Request, float]:
+        """A worker with a place for the call in its queue, and the seconds that it is expected to take there."""
         expected = call.service.expectation
-        images = len(call.items)
+        images = max(1, len(call.items))
         request = Request(
             call.service.number,
             images,
@@ -147,6 +185,10 @@ class Dispatcher:
             expected.forward_s(images),
             expected.expected_load_s(),
             expected.expected_load_s("host"),
+            perf_counter(),
+            images * expected.decode_s + self._batch_wait_s,
+            expected.forward.limit(self._max_batch),
+            expected.forward,
         )
         pinned = call.execution.worker
         deadline = None
@@ -161,14 +203,35 @@ class Dispatcher:
                 if position is None:
                     raise self._full(min(view.work_s for view in views))
                 chosen = views[position]
+                predicted_s = expected.in_worker_s(request, chosen)
+                if call.deadline is not None:
+                    self._check_deadline(call.deadline, expected, request.now, predicted_s)
                 if self._pool.claim(chosen, self._queue):
                     break
                 continue  # another front end was faster
             deadline = deadline or perf_counter() + self._wait_s
             await self._wait_for_a_worker(call, deadline - perf_counter())
+            request = replace(request, now=perf_counter())
         if self._prefetcher is not None and pinned is None and chosen.in_flight and request.service in chosen.resident:
             self._prefetcher.consider(call.service, request)
-        return chosen, request
+        return chosen, request, predicted_s
+
+    def _check_deadline(self, deadline: float, expected: Expectation, now: float, predicted_s: float) -> None:
+        """Refuse what can't be answered in time by what was learned. Raises DeadlineError or QueueFullError."""
+        if deadline <= now:
+            self.counts.expired += 1
+            raise DeadlineError("its deadline has passed before it was sent to a worker: allow it more time")
+        late_s = now + predicted_s * expected.margin + expected.outside_s - deadline
+        if late_s <= 0:
+            return
+        if now - expected.learned_at > STALE_S:
+            expected.learned_at = now
+            return
+        raise QueueFullError(
+            f"it would be answered about {late_s * 1e3:.0f} ms after its deadline: come back later, or allow it more time",
+            "deadline",
+            max(1, math.ceil(late_s)),
+        )
 
     async def _wait_for_a_worker(self, call: PredictCall, timeout_s: float) -> None:
         """Wait, among a bounded number, until a worker comes or goes. Raises ClientLeftError if the client does."""
@@ -218,12 +281,12 @@ class Dispatcher:
             sent,
             lone,
             output.whole,
+            call.deadline,
         )
         return _Flight(call, link, number, sent), link.ask(job, number, call.body)
 
-    async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, float]:
+    async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, _Flight]:
         pool, service = self._pool, request.service
-        cost = cost_s(request, view)
         lone = not self._flights and (pool.board is None or pool.board.quiet_elsewhere())
         try:
             flight, answer_to_come = self._ask(call, view, lone=lone)
@@ -235,27 +298,32 @@ class Dispatcher:
             self._spin_until = flight.sent + SPIN_S
             if not self._spinning:
                 self._spin()
-        expected = pool.began(view, service, cost)
+        waits = bool(view.batches)
+        coming, cost, known = pool.began(view, request)
+        flight.size = coming.images if waits else 0
+        ended: float | None = None
         try:
             answer = await answer_to_come
+            ended = _ended(answer) if isinstance(answer, Reply) else None
         except WorkerLostError:
             if flight.left:
                 raise self._gone() from None
             raise
         finally:
             self._flights.discard(flight)
-            pool.ended(view, cost)
+            pool.ended(view, request, coming, cost, perf_counter() if ended is None else ended)
             if flight.watcher is not None:
                 flight.watcher.cancel()
         if isinstance(answer, Failure):
-            if expected == view.resident.get(service) == EXPECTED:
+            if known == view.resident.get(service) == EXPECTED:
                 del view.resident[service]  # it did not come to a load
                 pool.expectations_changed(view)
             if answer.failure == "cancelled":
                 raise self._gone()
+            self.counts.expired += answer.failure == "expired"
             raise _FAILURES[answer.failure](answer.message)
         assert isinstance(answer, Reply)
-        return answer, flight.sent
+        return answer, flight
 
     def _spin(self) -> None:
         """Keep the event loop from sleeping while the only call is about to be answered."""
@@ -267,10 +335,11 @@ class Dispatcher:
         self.counts.cancelled += 1
         return ClientLeftError()
 
-    def _conclude(self, call: PredictCall, view: WorkerView, reply: Reply, sent: float) -> Outcome:
+    def _conclude(self, view: WorkerView, reply: Reply, flight: _Flight, predicted_s: float) -> Outcome:
         now = perf_counter()
-        stages = reply.stages
-        call.service.expectation.learn_forward(stages.forward, reply.batch_size)
+        self._learn(view, reply, flight, now, predicted_s)
+        call, sent, stages = flight.call, flight.sent, reply.stages
+        self.counts.late += call.deadline is not None and now > call.deadline
         if view.prefetched and self._prefetcher is not None:
             self._prefetcher.answered(call.service, view)
         wire_s = (stages.received - sent) + (now - stages.replied)
@@ -281,7 +350,23 @@ class Dispatcher:
                 strict=True,
             )
         )
-        return Outcome(reply, view.index, timing, now - call.began)
+        return Outcome(reply, view.index, timing, now - call.began, predicted_s)
+
+    def _learn(self, view: WorkerView, reply: Reply, flight: _Flight, now: float, predicted_s: float) -> None:
+        stages, images = reply.stages, len(reply.predictions)
+        expected = flight.call.service.expectation
+        in_worker_s = stages.in_worker_s
+        expected.learned_at = stages.replied
+        expected.learn_call(stages.decode / images, stages.post, now - flight.sent - in_worker_s - stages.demote)
+        if predicted_s:
+            expected.learn_ratio(in_worker_s / predicted_s)
+        ended = _ended(reply)
+        if flight.size and (waited_s := ended - stages.forward - flight.sent) > 0:
+            expected.joiners.learn(flight.size, waited_s, reply.batch_size - flight.size)
+        if ended > view.learned_until + _SAME_S and images <= reply.batch_size:
+            # Once for a batch, and not where it ran in parts.
+            view.learned_until = ended
+            expected.learn_forward(stages.forward, reply.batch_size)
 
     # ---- looking after long calls
 

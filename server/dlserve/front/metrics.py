@@ -7,6 +7,7 @@ import copy
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import psutil
@@ -28,6 +29,8 @@ CALL_BUCKETS_S = (
     0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0,
 )  # fmt: skip
 STAGE_BUCKETS_S = (0.00005, 0.0001, 0.0002, *CALL_BUCKETS_S)
+ERROR_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
+"""Of predictions: |predicted - actual| / actual."""
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -66,20 +69,20 @@ class _Histogram:
 class _Served:
     """What one service has answered; the label is its name, so a re-created service goes on counting."""
 
-    __slots__ = ("batch_size", "cache", "call_s", "codes", "images", "stages")
+    __slots__ = ("batch_size", "cache", "call_s", "codes", "images", "prediction", "stages")
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = defaultdict(int)
         self.images = 0
         self.call_s = _Histogram(CALL_BUCKETS_S)
         self.batch_size = _Histogram(BATCH_BUCKETS)
+        self.prediction = _Histogram(ERROR_BUCKETS)
         self.stages = {stage: _Histogram(STAGE_BUCKETS_S) for stage in STAGES}
         self.cache: dict[str, int] = defaultdict(int)
 
     def plain(self) -> list[Any]:
         """For another front end; see `add`."""
-        histograms = [self.call_s, self.batch_size, *self.stages.values()]
-        return [self.codes, self.images, self.cache, [histogram.plain() for histogram in histograms]]
+        return [self.codes, self.images, self.cache, [histogram.plain() for histogram in self._histograms()]]
 
     def add(self, plain: list[Any]) -> None:
         """Count what another front end has counted."""
@@ -87,8 +90,11 @@ class _Served:
         _add(self.codes, codes)
         self.images += images
         _add(self.cache, cache)
-        for histogram, more in zip([self.call_s, self.batch_size, *self.stages.values()], histograms, strict=True):
+        for histogram, more in zip(self._histograms(), histograms, strict=True):
             histogram.add(more)
+
+    def _histograms(self) -> list[_Histogram]:
+        return [self.call_s, self.batch_size, self.prediction, *self.stages.values()]
 
 
 class Metrics(Collector):
@@ -132,6 +138,8 @@ class Metrics(Collector):
         served.batch_size.observe(reply.batch_size)
         for stage, seconds in outcome.timing.items():
             served.stages[stage].observe(seconds)
+        if outcome.predicted_s:
+            served.prediction.observe(abs(outcome.predicted_s / stages.in_worker_s - 1))
         # A batch's load and forward stand in each of its calls: count this call's share.
         self._busy_s[outcome.worker] += (stages.load + stages.forward) * images / max(1, reply.batch_size)
 
@@ -171,7 +179,7 @@ class Metrics(Collector):
                 self._stagings,
                 {key: [times] for key, times in self._evictions.items()},
                 {(reason,): [times] for reason, times in self._rejected.items()},
-                {("retries",): [self._counts.retries], ("cancelled",): [self._counts.cancelled]},
+                {(name,): [times] for name, times in asdict(self._counts).items()},
                 {key: [times] for key, times in self._hints.outcomes.items()},
                 {(name,): [times] for name, times in self._hints.used.items()},
             ],
@@ -196,8 +204,8 @@ class Metrics(Collector):
                 self._evictions[key] += int(times)
             for (reason,), (times,) in rejected.items():
                 self._rejected[reason] += int(times)
-            self._counts.retries += int(calls["retries",][0])
-            self._counts.cancelled += int(calls["cancelled",][0])
+            for (name,), (times,) in calls.items():
+                setattr(self._counts, name, getattr(self._counts, name) + int(times))
             for (name, outcome), (times,) in outcomes.items():
                 self._hints.outcomes[name, outcome] += int(times)
             for (name,), (times,) in used.items():
@@ -266,6 +274,11 @@ class Metrics(Collector):
         batch = HistogramMetricFamily(
             "dlserve_batch_size", "Images in the forward that answered a call", labels=["service"]
         )
+        prediction = HistogramMetricFamily(
+            "dlserve_prediction_error_ratio",
+            "How far the balancer was off: |predicted - actual| / actual of a call's time in its worker",
+            labels=["service"],
+        )
         cache = _counter("dlserve_cache_requests", "Calls by where they found the weights", "service", "temperature")
         for name, served in self._served.items():
             for code, count in served.codes.items():
@@ -274,6 +287,7 @@ class Metrics(Collector):
             if wants_call:
                 call.add_metric([name], served.call_s.cumulative(), served.call_s.total)
             batch.add_metric([name], served.batch_size.cumulative(), served.batch_size.total)
+            prediction.add_metric([name], served.prediction.cumulative(), served.prediction.total)
             for key, histogram in served.stages.items() if wants_stages else ():
                 stage.add_metric([name, key], histogram.cumulative(), histogram.total)
             for temperature, count in served.cache.items():
@@ -282,11 +296,16 @@ class Metrics(Collector):
         retries.add_metric([], self._counts.retries)
         cancelled = _counter("dlserve_cancelled", "Calls dropped because their client had left")
         cancelled.add_metric([], self._counts.cancelled)
+        expired = _counter("dlserve_expired", "Calls dropped because their deadline passed before they ran")
+        expired.add_metric([], self._counts.expired)
+        late = _counter("dlserve_late", "Calls answered after their deadline")
+        late.add_metric([], self._counts.late)
         rejected = _counter("dlserve_rejected", "Calls turned away before they reached a worker", "reason")
-        for reason in sorted({"queue_full", "body_bytes", *self._rejected}):
+        for reason in sorted({"queue_full", "body_bytes", "deadline", *self._rejected}):
             rejected.add_metric([reason], self._rejected[reason])
         services = GaugeMetricFamily("dlserve_services", "Services that exist", value=len(self._services))
-        yield from (codes, images, call, stage, batch, cache, retries, cancelled, rejected, services)
+        yield from (codes, images, call, stage, batch, prediction, cache)
+        yield from (retries, cancelled, expired, late, rejected, services)
 
     def _collect_cache(self) -> Iterator[Metric]:
         labels = ("worker", "service", "source")

@@ -24,6 +24,7 @@ _DATATYPES = MappingProxyType({"float32": "fp32", "float16": "fp16", "half": "fp
 """Other spellings of what the engines take."""
 MOST_CLASSES = 10_000_000
 MOST_NUMBER = 2**63
+MOST_TIMEOUT_MS = 86_400_000
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
 _INPUT_KINDS: dict[str, type] = {
@@ -190,6 +191,28 @@ def execution(given: Json, datatype: str = DEFAULT_DATATYPE) -> Execution:
     if worker is not None and type(worker) is not int:
         raise RequestError(f"parameters.mllib.worker must be the number of a worker, not {worker!r:.80}")
     return Execution(cache, worker)
+
+
+def timeout_s(given: Json) -> float | None:
+    """`timeout_ms` of a request's parameters, in seconds; None if absent. Raises RequestError."""
+    value = given.get("timeout_ms")
+    return None if value is None else _timeout_s("parameters.timeout_ms", value)
+
+
+def header_timeout_s(given: bytes | None) -> float | None:
+    """What X-Timeout-Ms says, in seconds; None if it is not there. Raises RequestError."""
+    if given is None:
+        return None
+    try:
+        return _timeout_s("X-Timeout-Ms", float(given))
+    except ValueError:
+        raise RequestError(f"X-Timeout-Ms must be a number of milliseconds, not {given[:40]!r}") from None
+
+
+def _timeout_s(where: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value <= MOST_TIMEOUT_MS:
+        raise RequestError(f"{where} must be a number of milliseconds, above 0 and at most a day, not {value!r:.80}")
+    return float(value) / 1e3
 
 
 def datatype_of(given: Json) -> Any:

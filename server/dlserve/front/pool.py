@@ -8,7 +8,7 @@ from typing import Any
 
 from dlserve.board import Board
 from dlserve.errors import NoWorkerError, RequestError
-from dlserve.front.balancer import EXPECTED, WorkerView
+from dlserve.front.balancer import EXPECTED, Coming, Request, WorkerView
 from dlserve.front.link import Link, WorkerLostError
 from dlserve.front.services import Registry, Service
 from dlserve.messages import (
@@ -179,22 +179,20 @@ class WorkerPool:
         if self.board is not None:
             self.board.ended(view.index, 0.0)
 
-    def began(self, view: WorkerView, service: int, cost_s: float) -> str:
-        """A call was sent that will take so long; "warm" or EXPECTED: how the worker has its model."""
-        view.in_flight += 1
-        view.work_s += cost_s
+    def began(self, view: WorkerView, request: Request) -> tuple[Coming, float, str]:
+        """A call was sent: its batch, the seconds that it adds, and how the worker has its model, "warm" or EXPECTED."""
+        coming, cost_s = view.sent(request)
         if self.board is not None:
             self.board.works(view.index, cost_s)
-        known = view.resident.get(service)
+        known = view.resident.get(request.service)
         if known is None:
-            known = view.resident[service] = EXPECTED  # the next call of it may follow this one
+            known = view.resident[request.service] = EXPECTED  # the next call of it may follow this one
             self.expectations_changed(view)
-        return known
+        return coming, cost_s, known
 
-    def ended(self, view: WorkerView, cost_s: float) -> None:
-        """A call that was sent is answered, or lost."""
-        view.in_flight -= 1
-        view.work_s = view.work_s - cost_s if view.in_flight else 0.0
+    def ended(self, view: WorkerView, request: Request, coming: Coming, cost_s: float, at: float) -> None:
+        """A call that was sent is answered, or lost; `at`: when its forward ended, or it was dropped."""
+        view.answered(coming, request.images, cost_s, at)
         if self.board is not None:
             self.board.ended(view.index, cost_s)
 

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 
 from dlserve.worker.batcher import Batcher, Room
 from dlserve.worker.task import Task
@@ -20,11 +21,19 @@ class Agenda:
         max_batch: int,
         room: Room,
         run: Callable[[Sequence[Task]], None],
+        expire: Callable[[Sequence[Task]], None],
         all_answered: Callable[[], bool],
+        *,
+        batch_wait_s: float = 0.0,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
+        """`run`: a batch. `expire`: tasks whose deadline has passed before they ran. `batch_wait_s`: see `Batcher`."""
         self._run = run
+        self._expire = expire
         self._all_answered = all_answered
-        self._batcher: Batcher[Task] = Batcher(max_batch, room)
+        self._clock = clock
+        self._waits = batch_wait_s > 0
+        self._batcher: Batcher[Task] = Batcher(max_batch, room, batch_wait_s)
         self._chores: deque[Callable[[], None]] = deque()
         """Done before the next batch: loads asked for in advance, deleted models."""
         self._pastimes: deque[Callable[[], None]] = deque()
@@ -65,7 +74,7 @@ class Agenda:
     def take_if_idle(self) -> bool:
         """Take the device for a task that nothing is ahead of; `give_back` must follow."""
         with self._changed:
-            if self._taken or self._chores or len(self._batcher):
+            if self._taken or self._chores or len(self._batcher) or self._waits:
                 return False
             self._taken = True
             return True
@@ -90,7 +99,7 @@ class Agenda:
                     quiet_looks = quiet_looks + 1 if not self._taken and self._all_answered() else 0
                     if quiet_looks == 2:
                         return None
-                self._changed.wait(_DRAIN_LOOK_S if self._draining else self._batcher.room_in_s or None)
+                self._changed.wait(_DRAIN_LOOK_S if self._draining else self._batcher.again_in_s or None)
         return None
 
     def drain(self) -> None:
@@ -108,9 +117,14 @@ class Agenda:
     def _pick(self) -> Callable[[], None] | None:
         if self._chores:
             return self._chores.popleft()
-        batch = self._batcher.take()
-        if batch:
-            for task in batch:
-                task.begun = True
-            return partial(self._run, batch)
+        now = self._clock()
+        if late := self._batcher.expired(now):
+            return self._begin(self._expire, late)
+        if batch := self._batcher.take(now):
+            return self._begin(self._run, batch)
         return self._pastimes.popleft() if self._pastimes and not len(self._batcher) and not self._draining else None
+
+    def _begin(self, do: Callable[[Sequence[Task]], None], tasks: Sequence[Task]) -> Callable[[], None]:
+        for task in tasks:
+            task.begun = True
+        return partial(do, tasks)

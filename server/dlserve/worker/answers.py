@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from dlserve.messages import HEADER, MAX_META_BYTES, Failure, Reply, frame
-from dlserve.worker.failures import is_expected, kind_of, message_of
+from dlserve.worker.failures import ExpiredError, is_expected, kind_of, message_of
 from dlserve.worker.service import Service
 from dlserve.worker.task import Sender, Task
 
@@ -61,7 +61,7 @@ class Answers:
         if not failed:
             return
         kind, message = kind_of(exc), message_of(exc)
-        if kind not in {"input", "request"}:
+        if kind not in {"input", "request", "expired"}:
             log.log(
                 logging.WARNING if is_expected(exc) else logging.ERROR,
                 "model %s: %d job(s) failed: %s",
@@ -72,6 +72,10 @@ class Answers:
             )
         for task in failed:
             task.sender.send(frame(Failure(task.job.id, kind, message)))
+
+    def expire(self, tasks: Sequence[Task]) -> None:
+        """Answer tasks whose deadline has passed before they ran."""
+        self.fail_all(tasks, ExpiredError("its deadline has passed before it ran, so it was dropped"))
 
     def cancel(self, task: Task) -> None:
         """Answer a task that was dropped before it ran."""

@@ -14,7 +14,7 @@ from dlmodels.errors import ImageError
 from dlmodels.images import InputSpec
 from numpy.typing import NDArray
 
-from dlserve.worker.failures import InputError
+from dlserve.worker.failures import ExpiredError, InputError
 from dlserve.worker.inputs import InputReader, Source, named
 from dlserve.worker.task import Task
 
@@ -72,6 +72,8 @@ class DecodePool:
             return
         try:
             began = perf_counter()
+            if task.deadline is not None and task.deadline <= began:
+                raise ExpiredError("its deadline has passed before it was decoded, so it was dropped")
             found = self._reader.sources(task.job.items, task.body)
             if task.job.cache == "disk":
                 forgetting = perf_counter()

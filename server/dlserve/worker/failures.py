@@ -23,6 +23,10 @@ class InputError(Exception):
     """An input that cannot be read: bad base64, a path that is not allowed, a directory without images."""
 
 
+class ExpiredError(Exception):
+    """A job whose deadline has passed before it ran."""
+
+
 class RequestError(Exception):
     """A request that this worker or this model cannot serve."""
 
@@ -31,6 +35,7 @@ _KINDS: MappingProxyType[type[Exception], FailureKind] = MappingProxyType(
     {
         ImageError: "input",
         InputError: "input",
+        ExpiredError: "expired",
         RequestError: "request",
         CannotFitError: "request",
         PageCacheError: "request",
@@ -53,7 +58,7 @@ def kind_of(exc: Exception) -> FailureKind:
 
 def is_expected(exc: Exception) -> bool:
     """Whether the message alone tells the user enough; any other exception is a defect and its traceback is logged."""
-    return isinstance(exc, ModelError | ImageError | InputError | RequestError | MemoryError)
+    return isinstance(exc, ModelError | ImageError | InputError | ExpiredError | RequestError | MemoryError)
 
 
 def message_of(exc: Exception) -> str:

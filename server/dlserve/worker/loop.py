@@ -103,7 +103,14 @@ class Loop:
             reading=files.reading,
         )
         self._runner = Runner(self._cache, self._answers, files)
-        self._agenda = Agenda(settings.max_batch, self._cache, self._run, self._all_answered)
+        self._agenda = Agenda(
+            settings.max_batch,
+            self._cache,
+            self._run,
+            self._answers.expire,
+            self._all_answered,
+            batch_wait_s=settings.batch_wait_s,
+        )
         self._preparer = Preparer(engines, self._cache, files, settings.pinned, self._tell_described)
         inputs = InputReader(
             settings.data_roots,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from dlmodels.engines.base import Model
 from dlmodels.spec import ModelSpec
 
+from dlserve.forward_times import ForwardTimes
+
 if TYPE_CHECKING:
     from dlserve.worker.task import Sender, Task
 
@@ -27,6 +29,7 @@ class Service:
     """Deleted: its model goes when its last job is answered."""
     forward_s: float = math.inf
     """What its latest forward took; says whether the next is worth handing to another thread."""
+    forward_times: ForwardTimes = field(default_factory=ForwardTimes)
     failure: Exception | None = None
     """Why preparing it failed the last time, at `failed_at`."""
     failed_at: float = -math.inf

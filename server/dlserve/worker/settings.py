@@ -32,6 +32,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     drop_page_cache: bool = False
     """A start from disk reads the disk: the page cache is made to forget the files first."""
     max_batch: Count
+    batch_wait_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """How long a job waits for others to share its batch."""
     max_pixels: Count
     """Of one image, known from its header before it is decoded."""
     max_images: Count

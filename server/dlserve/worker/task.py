@@ -7,6 +7,7 @@ from typing import Protocol
 from dlmodels.engines.base import Batch, Temperature
 from dlmodels.images import InputSpec
 
+from dlserve.forward_times import ForwardTimes
 from dlserve.messages import Job
 from dlserve.worker.service import Service
 
@@ -59,6 +60,16 @@ class Task:
     def model(self) -> int:
         """The number of its service."""
         return self.service.number
+
+    @property
+    def deadline(self) -> float | None:
+        """When its answer is worth nothing any more."""
+        return self.job.deadline
+
+    @property
+    def forward_times(self) -> ForwardTimes:
+        """Of its service."""
+        return self.service.forward_times
 
 
 def make_task(

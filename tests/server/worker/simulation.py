@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from dlmodels.engines.base import Place
 from dlmodels.engines.simulated import SimulatedEngine
 from dlmodels.spec import ModelSpec
 from dlserve.eviction import Eviction
+from dlserve.forward_times import ForwardTimes
 from dlserve.messages import Evicted, Loaded
 from dlserve.worker.batcher import Batcher
 from dlserve.worker.cache import ModelCache
@@ -26,6 +28,13 @@ class Call:
     due: float
     images: int = 1
     alone: bool = False
+    deadline: float | None = None
+    forward_times: ForwardTimes = field(default_factory=ForwardTimes)
+
+    @property
+    def received(self) -> float:
+        """As soon as it is due."""
+        return self.due
 
     @property
     def key(self) -> Hashable:
@@ -38,6 +47,8 @@ class Outcome:
     """What became of the calls, in order of their ends."""
 
     latencies_s: list[float] = field(default_factory=list)
+    of_model: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """The latencies of each model's calls."""
     hits: int = 0
     loads: int = 0
 
@@ -86,7 +97,7 @@ class Simulation:
         while coming or len(self.batcher):
             while coming and coming[-1].due <= self.now:
                 self.batcher.add(coming.pop())
-            batch = self.batcher.take()
+            batch = self.batcher.take(self.now)
             self.longest_wait_s = max(self.longest_wait_s, self.batcher.room_in_s)
             if batch:
                 self._play(batch, outcome)
@@ -105,7 +116,9 @@ class Simulation:
         self.cache.check()
         outcome.hits += len(batch) * (resident.found == "warm")
         outcome.loads += resident.found != "warm"
-        outcome.latencies_s += [self.now - call.due for call in batch]
+        latencies_s = [self.now - call.due for call in batch]
+        outcome.latencies_s += latencies_s
+        outcome.of_model[model] += latencies_s
 
 
 def zipf_calls(count: int, models: int, exponent: float, rate: float, seed: int) -> list[Call]:

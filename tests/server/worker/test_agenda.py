@@ -22,9 +22,9 @@ class Nobody:
         pass
 
 
-def task(arrival: int) -> Task:
+def task(arrival: int, deadline: float | None = None) -> Task:
     """A task that is ready."""
-    job = Job(arrival, 1, (Item("bytes", 0, "0"),), None, None, 5, 0.0, 0.0)
+    job = Job(arrival, 1, (Item("bytes", 0, "0"),), None, None, 5, 0.0, 0.0, deadline=deadline)
     return make_task(job, Nobody(), SERVICE, memoryview(b""), 0.0, arrival)
 
 
@@ -35,11 +35,16 @@ class Record:
         self.ran: list[object] = []
         self.looks = list(looks)
         self.room = Roomy()
-        self.agenda = Agenda(64, self.room, self.run, self.all_answered)
+        self.now = 0.0
+        self.agenda = Agenda(64, self.room, self.run, self.expire, self.all_answered, clock=lambda: self.now)
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Note a batch."""
         self.ran.append([one.arrival for one in tasks])
+
+    def expire(self, tasks: Sequence[Task]) -> None:
+        """Note tasks that came too late."""
+        self.ran.append({one.arrival for one in tasks})
 
     def all_answered(self) -> bool:
         """The next look's answer."""
@@ -193,3 +198,15 @@ def test_the_device_thread_sleeps_until_there_is_room_and_wakes_by_itself() -> N
     assert record.step()
     assert record.ran == [[0]]
     assert len(looks) == 3
+
+
+def test_what_comes_too_late_is_answered_so_and_never_run() -> None:
+    record = Record()
+    late = task(0, deadline=0.5)
+    for one in (late, task(1, deadline=1.5), task(2)):
+        record.agenda.add(one)
+    record.now = 1.0
+    assert record.step()
+    assert not record.agenda.drop(late), "it has its answer"
+    assert record.step()
+    assert record.ran == [{0}, [1, 2]]

@@ -1,12 +1,15 @@
 """The batcher, as tables: what waits -> the batches that come out of it."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
-from dlserve.worker.batcher import Batcher
+from dlserve.forward_times import ForwardTimes
+from dlserve.worker.batcher import PATIENCE_S, TURNS, Batcher
 
 from tests.server.worker.conftest import Roomy
+
+NOW = 0.5
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,13 @@ class Waits:
     key: str
     images: int = 1
     alone: bool = False
+    deadline: float | None = None
+    forward_times: ForwardTimes = field(default_factory=ForwardTimes)
+
+    @property
+    def received(self) -> float:
+        """A millisecond after the one before."""
+        return self.arrival * 1e-3
 
     @property
     def model(self) -> int:
@@ -27,7 +37,7 @@ class Waits:
 def batches(batcher: Batcher[Waits]) -> list[list[int]]:
     """Every batch in turn, as arrival numbers."""
     out = []
-    while batch := batcher.take():
+    while batch := batcher.take(NOW):
         out.append([job.arrival for job in batch])
     return out
 
@@ -73,7 +83,7 @@ def test_no_job_is_passed_over_for_ever_by_a_busier_key() -> None:
     for arrival in range(1, 20):
         batcher.add(Waits(arrival, "hot"))
         batcher.add(Waits(arrival + 100, "hot"))
-        taken.append([job.key for job in batcher.take()])
+        taken.append([job.key for job in batcher.take(NOW)])
     assert taken[0] == ["rare"]
 
 
@@ -97,8 +107,8 @@ def test_many_random_jobs_each_run_once_within_the_limit() -> None:
     for job in draws.sample(jobs, len(jobs)):
         batcher.add(job)
         if draws.random() < 0.3:
-            seen += check(batcher.take())
-    while batch := batcher.take():
+            seen += check(batcher.take(NOW))
+    while batch := batcher.take(NOW):
         seen += check(batch)
     assert sorted(seen) == list(range(500))
 
@@ -119,15 +129,15 @@ def test_what_has_no_room_is_overtaken_only_by_what_is_there_and_says_how_long_i
     for job in (absent, absent_too, there):
         batcher.add(job)
     room.waits_s = {absent.model: 1.5, absent_too.model: 0.1}
-    assert batcher.take() == [there]
+    assert batcher.take(NOW) == [there]
     assert batcher.room_in_s == 1.5, "the oldest's wait, though another would have room sooner"
-    assert batcher.take() == []
+    assert batcher.take(NOW) == []
     assert len(batcher) == 2
     room.waits_s = {absent_too.model: 0.1}
-    assert batcher.take() == [absent]
+    assert batcher.take(NOW) == [absent]
     assert batcher.room_in_s == 0
     room.waits_s = {}
-    assert batcher.take() == [absent_too]
+    assert batcher.take(NOW) == [absent_too]
 
 
 def test_a_cold_start_of_a_model_that_is_there_overtakes_too() -> None:
@@ -137,4 +147,87 @@ def test_a_cold_start_of_a_model_that_is_there_overtakes_too() -> None:
     batcher.add(absent)
     batcher.add(cold)
     room.waits_s = {absent.model: 1.0}
-    assert batcher.take() == [cold]
+    assert batcher.take(NOW) == [cold]
+
+
+def learned(*seconds: float) -> ForwardTimes:
+    """Times of batches of 1, 2, ... images, seen often enough to be judged by."""
+    times = ForwardTimes()
+    for _ in range(16):
+        for size, one in enumerate(seconds, 1):
+            times.learn(size, one)
+    return times
+
+
+FLAT, STEEP = learned(0.1, 0.1, 0.1, 0.1), learned(0.1, 0.2, 0.3, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("times", "deadlines", "expected"),
+    [
+        pytest.param(FLAT, [None] * 4, [[0, 1, 2, 3]], id="larger batches pay"),
+        pytest.param(STEEP, [None] * 4, [[0], [1], [2], [3]], id="larger batches take as long per image"),
+        pytest.param(learned(0.1, 0.12, 0.18, 0.24), [None] * 4, [[0, 1], [2, 3]], id="they pay up to 2"),
+        pytest.param(learned(0.1, 0.15, 0.2, 0.25), [0.72, None, None, None], [[0, 1, 2], [3]], id="a deadline bounds it"),
+        pytest.param(learned(0.1, 0.15, 0.2, 0.25), [0.55, None, None, None], [[0, 1, 2, 3]], id="which is missed anyway"),
+        pytest.param(FLAT, [None, 0.9, 0.7, None], [[2, 1, 0, 3]], id="the first to be due goes first"),
+        pytest.param(learned(0.1, 0.15, 0.2, 0.25), [None, None, None, 0.62], [[3], [0, 1, 2]], id="with whom it can afford"),
+    ],
+)  # fmt: skip
+def test_a_batch_grows_as_far_as_it_pays_and_the_deadline_allows(
+    times: ForwardTimes, deadlines: list[float | None], expected: list[list[int]]
+) -> None:
+    batcher: Batcher[Waits] = Batcher(4, Roomy())
+    for arrival, deadline in enumerate(deadlines):
+        batcher.add(Waits(arrival, "a", deadline=deadline, forward_times=times))
+    assert batches(batcher) == expected
+
+
+def test_a_call_without_a_deadline_is_overtaken_by_urgent_ones_for_no_longer_than_its_patience() -> None:
+    batcher: Batcher[Waits] = Batcher(1, Roomy())
+    batcher.add(Waits(0, "a"))
+    batcher.add(Waits(1, "b", deadline=0.6))
+    batcher.add(Waits(2, "c", deadline=PATIENCE_S + 0.1))
+    assert batches(batcher) == [[1], [0], [2]]
+
+
+def test_no_key_waits_for_more_than_the_stated_number_of_batches_however_urgent_the_others_are() -> None:
+    batcher: Batcher[Waits] = Batcher(1, Roomy())
+    batcher.add(Waits(0, "rare"))
+    taken = []
+    for arrival in range(1, 20):
+        batcher.add(Waits(arrival, "hot", deadline=0.1))
+        taken += [job.key for job in batcher.take(NOW)]
+    assert taken[: TURNS + 2] == ["hot"] * TURNS + ["rare", "hot"]
+
+
+def test_what_has_missed_its_deadline_is_handed_out_and_not_run() -> None:
+    batcher: Batcher[Waits] = Batcher(4, Roomy())
+    jobs = [Waits(0, "a", deadline=0.4), Waits(1, "a"), Waits(2, "a", deadline=0.6), Waits(3, "b", deadline=NOW)]
+    for job in jobs:
+        batcher.add(job)
+    assert batcher.expired(0.3) == []
+    assert batcher.expired(NOW) == [jobs[0], jobs[3]]
+    assert batches(batcher) == [[2, 1]]
+    assert len(batcher) == 0
+
+
+def test_a_job_waits_for_company_as_long_as_told_and_no_longer_than_its_batch_needs() -> None:
+    batcher: Batcher[Waits] = Batcher(3, Roomy(), wait_s=0.02)
+    batcher.add(Waits(0, "a"))
+    assert batcher.take(0.0) == []
+    assert batcher.again_in_s == pytest.approx(0.02)
+    batcher.add(Waits(1, "a"))
+    assert batcher.take(0.01) == []
+    assert batcher.again_in_s == pytest.approx(0.01)
+    batcher.add(Waits(2, "a"))
+    assert len(batcher.take(0.01)) == 3, "it is full"
+    batcher.add(Waits(10, "a"))
+    batcher.add(Waits(11, "b", alone=True))
+    assert [job.arrival for job in batcher.take(0.012)] == [11], "a cold start has no company to wait for"
+    assert [job.arrival for job in batcher.take(0.03)] == [10]
+    batcher.add(Waits(20, "a", deadline=0.13, forward_times=FLAT))
+    assert batcher.take(0.02) == []
+    assert batcher.again_in_s == pytest.approx(0.01), "until its deadline leaves just the forward"
+    batcher.add(Waits(30, "c", forward_times=STEEP))
+    assert [job.arrival for job in batcher.take(0.02)] == [30], "company would not pay"

@@ -55,7 +55,7 @@ def test_no_job_overtakes_one_that_waits_for_the_skeleton() -> None:
         held.set()
         loop._preparer.after(done.set)
         assert done.wait(30)
-        assert [task.job.id for task in loop._agenda._batcher.take()] == [0, 1, 2]
+        assert [task.job.id for task in loop._agenda._batcher.take(0.0)] == [0, 1, 2]
         assert not loop._services[1].unprepared
         loop._preparer.close()
         loop._decoders.close()

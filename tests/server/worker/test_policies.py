@@ -1,11 +1,13 @@
 """The policies at work: thousands of requests through the real batcher and cache, by a clock that is a number."""
 
+import itertools
 import math
 import random
 
 import pytest
 from dlserve.eviction import EVICTIONS, Eviction
 from dlserve.messages import Evicted, Loaded
+from dlserve.worker.batcher import TURNS
 from dlserve.worker.eviction import MOST_RESIDENCE_S
 
 from tests.server.worker.simulation import Call, Simulation, early_evictions, zipf_calls
@@ -80,3 +82,21 @@ def test_a_cold_start_earns_its_model_no_stay() -> None:
     assert simulation.longest_wait_s == 0
     evicted = [event.at for event in simulation.events if isinstance(event, Evicted) and event.reason == "room"]
     assert evicted == [pytest.approx(1.01)]
+
+
+@pytest.mark.parametrize("max_batch", [1, 8])
+def test_a_rare_model_waits_for_no_more_than_the_stated_batches_of_a_hot_one(max_batch: int) -> None:
+    """Issue 6, acceptance 7: under 95 % load of one model. The bound: the batch that runs, `TURNS` more, and its own."""
+    forward_s, load_s = 0.02, 0.1
+    simulation = Simulation(2, fit=2, eviction="lru", load_s=load_s, forward_s=forward_s, max_batch=max_batch)
+    draws = random.Random(3)
+    gaps = (draws.expovariate(0.95 / forward_s) for _ in range(20_000))
+    calls = [Call(number, number % 200 == 199, due) for number, due in enumerate(itertools.accumulate(gaps))]
+    outcome = simulation.run(calls)
+    first, *others = outcome.of_model[1]
+    bound_s = (1 + TURNS + 1) * forward_s
+    assert first <= bound_s + load_s
+    assert max(others) <= bound_s + 1e-9
+    assert len(others) == 99
+    if max_batch == 1:
+        assert outcome.percentile(0.99) > 3 * bound_s, "the hot model's own calls wait far longer"

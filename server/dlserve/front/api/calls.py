@@ -27,11 +27,13 @@ from dlserve.front.asgi import (
 )
 from dlserve.front.dispatch import ClientLeftError, Dispatcher, Outcome, PredictCall
 from dlserve.front.metrics import Metrics
+from dlserve.front.parameters import header_timeout_s
 from dlserve.front.services import Registry, Service
 
 log = logging.getLogger(__name__)
 CLIENT_LEFT = 499
 """The status that metrics show for a call whose client did not wait (nginx's custom); nobody receives it."""
+_TIMEOUT = b"x-timeout-ms"
 Headers = dict[bytes, bytes]
 
 
@@ -90,7 +92,8 @@ class Calls:
             pieces = await self._bodies.read(headers, receive)
             self.accepted += 1
             try:
-                service, outcome, rendered = await self._predict(dialect(scope, headers, pieces), receive, began)
+                question = dialect(scope, headers, pieces)
+                service, outcome, rendered = await self._predict(question, headers, receive, began)
             finally:
                 self._bodies.release(pieces)
         except ApiError as exc:
@@ -108,10 +111,13 @@ class Calls:
             self.answered += 1
             self._succeeded(service, outcome, began)  # while the client reads; before any other request is looked at
 
-    async def _predict(self, question: Question, receive: Receive, began: float) -> tuple[Service, Outcome, Rendered]:
+    async def _predict(
+        self, question: Question, headers: Headers, receive: Receive, began: float
+    ) -> tuple[Service, Outcome, Rendered]:
         service = self._registry.find(question.service)
         try:
             call = PredictCall(service, began, lambda: left(receive))
+            call.must_end_in(header_timeout_s(headers.get(_TIMEOUT)))
             await question.read(call)
             outcome = await self._dispatcher.predict(call)
             rendered = question.render(call, outcome)

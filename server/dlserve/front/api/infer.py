@@ -17,6 +17,7 @@ _BINARY = b"application/octet-stream"
 _IGNORED = ("binary_data_output", "priority", "timeout", "content_type", "headers")
 """Of a request's parameters: read elsewhere, or known to other servers and of no effect on the answer."""
 _ENGINE = ("cache", "worker")
+_TIMEOUT = "timeout_ms"
 _STATEFUL = ("sequence_id", "sequence_start", "sequence_end")
 
 
@@ -66,7 +67,9 @@ class _Infer:
         spec = call.service.spec
         request, binary = tensors.read_request(self._body, self._header_length, spec.input)
         self._id = request.id
-        call.execution = parameters.execution(_execution(request.parameters or {}), call.service.datatype)
+        given = request.parameters or {}
+        call.must_end_in(parameters.timeout_s(given))
+        call.execution = parameters.execution(_execution(given), call.service.datatype)
         self._wanted = tensors.read_outputs(request, spec.classes)
         classes = self._wanted.classes
         call.output = Output(classes, 0.0, whole=not classes)
@@ -94,9 +97,9 @@ def _execution(given: dict[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key in _STATEFUL and value:
             raise RequestError(f"parameters.{key} is not supported: the models keep no state between calls")
-        if key not in (*_ENGINE, *_IGNORED, *_STATEFUL) and not key.startswith("triton_"):
+        if key not in (*_ENGINE, _TIMEOUT, *_IGNORED, *_STATEFUL) and not key.startswith("triton_"):
             raise RequestError(
-                f"unknown parameter {key!r:.80}; there are: {', '.join((*_ENGINE, 'binary_data_output'))}"
+                f"unknown parameter {key!r:.80}; there are: {', '.join((*_ENGINE, _TIMEOUT, 'binary_data_output'))}"
             )
     return {key: given[key] for key in _ENGINE if key in given}
 

@@ -86,10 +86,16 @@ def predict_paths() -> dict[str, Any]:
     }
     call = {
         "service": "resnet18",
-        "parameters": {"input": {}, "mllib": {"cache": "warm"}, "output": {"best": 5}},
+        "parameters": {"input": {}, "mllib": {"cache": "warm"}, "output": {"best": 5}, "timeout_ms": 500},
         "data": ["<base64>", "/a/path/below/--data-root.jpg", "http://allowed.host/a.jpg"],
     }
-    parameters = [{"name": "service", "in": "path", "required": True, "schema": {"type": "string"}}]
+    timeout = {
+        "name": "X-Timeout-Ms",
+        "in": "header",
+        "schema": {"type": "number"},
+        "description": "Refuse the call (429) or drop it (504) where it can't be answered in so many milliseconds",
+    }
+    parameters = [timeout, {"name": "service", "in": "path", "required": True, "schema": {"type": "string"}}]
     parameters += [
         {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
         for name, (kind, text) in _QUERY.items()
@@ -99,6 +105,7 @@ def predict_paths() -> dict[str, Any]:
         "/predict": {
             "post": {
                 "tags": ["predict"],
+                "parameters": [timeout],
                 "summary": "Classify images (DeepDetect's JSON); n images run as one batch",
                 "requestBody": {
                     "required": True,

@@ -40,6 +40,7 @@ class _Json:
 
     async def read(self, call: PredictCall) -> None:
         asked = parameters.section(self._given, "parameters")
+        call.must_end_in(parameters.timeout_s(asked))
         spec = parameters.input_spec(call.service.spec.input, parameters.section(asked, "input", InputError))
         call.input = None if spec is call.service.spec.input else spec
         call.execution = parameters.execution(parameters.section(asked, "mllib", RequestError), call.service.datatype)

@@ -1,0 +1,108 @@
+"""What a model's forward takes by batch size, learned from those that ran. Pure; both kinds of process keep it.
+
+A size that was seen is expected to take what it took lately; between two of them the time grows in a straight line.
+"""
+
+from bisect import bisect_left, insort
+
+_KEEP = 0.8
+"""Weight of the past in the mean of one size."""
+GAIN = 0.05
+"""A larger batch pays where it takes so much less time per image than a smaller one."""
+_SEEN = 3
+"""Forwards of a size before a batch's growth is judged by it."""
+_JUDGE_EVERY = 16
+"""Forwards between two looks at where growth stops paying."""
+_TRY_EVERY = 64
+"""Of batches that were kept small, one in so many is let grow all the same: what did not pay may do so now."""
+
+
+class ForwardTimes:
+    """Of one model."""
+
+    __slots__ = ("_counts", "_kept", "_learned", "_limit", "_seconds", "_sizes")
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+        self._counts: dict[int, int] = {}
+        self._sizes: list[int] = []
+        """Those seen, ascending."""
+        self._learned = 0
+        self._limit: int | None = None
+        self._kept = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether any forward was seen."""
+        return bool(self._sizes)
+
+    def learn(self, images: int, seconds: float) -> None:
+        """A forward of so many images took so long.
+
+        Of each size the first is forgotten once there is a second: it may have compiled, captured or allocated something.
+        """
+        count = self._counts.get(images, 0)
+        self._counts[images] = count + 1
+        if count < 2:
+            if not count:
+                insort(self._sizes, images)
+            self._seconds[images] = seconds
+        else:
+            self._seconds[images] += (1 - _KEEP) * (seconds - self._seconds[images])
+        self._learned += 1
+        if self._learned % _JUDGE_EVERY == 0:
+            self._limit = self._judge()
+
+    def seconds(self, images: int) -> float:
+        """Expected for a batch of so many; 0 before any was seen.
+
+        Below the smallest size seen it is in proportion; beyond the largest it grows as it did from the smallest to it.
+        """
+        known = self._seconds.get(images)
+        if known is not None:
+            return known
+        sizes, seconds = self._sizes, self._seconds
+        if not sizes:
+            return 0.0
+        place = bisect_left(sizes, images)
+        if place == 0:
+            return seconds[sizes[0]] * images / sizes[0]
+        if place < len(sizes):
+            low, high = sizes[place - 1], sizes[place]
+        elif len(sizes) > 1:
+            low, high = sizes[0], sizes[-1]
+        else:
+            return seconds[sizes[0]] * images / sizes[0]
+        slope = (seconds[high] - seconds[low]) / (high - low)
+        if place < len(sizes):
+            return seconds[low] + slope * (images - low)
+        return seconds[high] + max(slope, 0.0) * (images - high)
+
+    def added(self, images: int, more: int) -> float:
+        """What a batch of so many images is expected to take longer with `more` in it; never less than 0."""
+        if not images:
+            return self.seconds(more)
+        return max(self.seconds(images + more) - self.seconds(images), 0.0)
+
+    def limit(self, most: int) -> int:
+        """The images beyond which a batch no longer pays, at most `most`: its time per image has stopped falling.
+
+        Where that is not known, because no larger one was seen, it is `most`.
+        """
+        return most if self._limit is None else min(self._limit, most)
+
+    def limit_now(self, most: int) -> int:
+        """`limit` for a batch that is being formed: once in a while it is `most`, to see whether that has changed."""
+        limit = self.limit(most)
+        if limit == most:
+            return most
+        self._kept += 1
+        return limit if self._kept % _TRY_EVERY else most
+
+    def _judge(self) -> int | None:
+        """The smallest size that no larger one beats by `GAIN` per image; None if none is larger."""
+        per_image = [(size, self._seconds[size] / size) for size in self._sizes if self._counts[size] >= _SEEN]
+        for place, (size, mine) in enumerate(per_image[:-1]):
+            if mine * (1 - GAIN) <= min(theirs for _, theirs in per_image[place + 1 :]):
+                return size
+        return None

@@ -1,0 +1,62 @@
+"""What is learned of forwards by batch size, by tables."""
+
+import pytest
+from dlserve.forward_times import ForwardTimes
+
+
+def learned(seconds: dict[int, float], rounds: int = 1) -> ForwardTimes:
+    times = ForwardTimes()
+    for _ in range(rounds):
+        for size, one in seconds.items():
+            times.learn(size, one)
+    return times
+
+
+@pytest.mark.parametrize(
+    ("seen", "size", "expected"),
+    [
+        ({}, 3, 0.0),  # nothing
+        ({4: 0.08}, 4, 0.08),  # itself
+        ({4: 0.08}, 3, 0.06),  # below the smallest: in proportion
+        ({4: 0.08}, 8, 0.16),  # beyond the only one: in proportion
+        ({1: 0.02, 5: 0.04}, 3, 0.03),  # between two: a straight line
+        ({1: 0.02, 5: 0.04}, 9, 0.06),  # beyond the largest: as it grew so far
+        ({1: 0.02, 5: 0.01}, 9, 0.01),  # and never less than the largest
+    ],
+)
+def test_a_size_is_expected_by_the_nearest_that_were_seen(seen: dict[int, float], size: int, expected: float) -> None:
+    assert learned(seen).seconds(size) == pytest.approx(expected)
+
+
+def test_the_first_forward_of_a_size_is_forgotten_and_the_others_fade() -> None:
+    times = learned({1: 5.0})
+    assert times.seconds(1) == 5.0
+    times.learn(1, 0.1)
+    assert times.seconds(1) == 0.1
+    times.learn(1, 0.2)
+    assert times.seconds(1) == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize(
+    ("seen", "limit"),
+    [
+        ({1: 0.01}, 32),  # no larger one was seen
+        ({1: 0.01, 2: 0.011, 4: 0.013}, 32),  # they pay as far as was seen
+        ({1: 0.01, 2: 0.02}, 1),  # a larger one does not pay
+        ({1: 0.01, 2: 0.0192}, 1),  # nor does one that gains less than 5 %
+        ({1: 0.01, 2: 0.012, 4: 0.024, 8: 0.05}, 2),  # they pay up to 2
+        ({1: 0.01, 2: 0.02, 8: 0.03}, 32),  # but at 8 they pay again
+    ],
+)
+def test_growth_stops_where_the_time_per_image_has_stopped_falling(seen: dict[int, float], limit: int) -> None:
+    assert learned(seen, 16).limit(32) == limit
+    assert learned(seen).limit(32) == 32, "a single forward of each is no judgement"
+
+
+def test_once_in_a_while_a_batch_may_grow_all_the_same_so_that_a_wrong_judgement_ends() -> None:
+    times = learned({1: 0.01, 2: 0.02}, 16)
+    limits = [times.limit_now(32) for _ in range(128)]
+    assert limits.count(32) == 2
+    for _ in range(40):
+        times.learn(2, 0.011)
+    assert times.limit_now(32) == 32

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -112,6 +112,11 @@ class Counts:
     cancelled: int = 0
     expired: int = 0
     late: int = 0
+
+    def add(self, more: Mapping[str, int]) -> None:
+        """Count what another front end has counted, by name."""
+        for name, times in more.items():
+            setattr(self, name, getattr(self, name) + times)
 
 
 def _ended(reply: Reply) -> float:

@@ -204,8 +204,7 @@ class Metrics(Collector):
                 self._evictions[key] += int(times)
             for (reason,), (times,) in rejected.items():
                 self._rejected[reason] += int(times)
-            for (name,), (times,) in calls.items():
-                setattr(self._counts, name, getattr(self._counts, name) + int(times))
+            self._counts.add({name: int(times) for (name,), (times,) in calls.items()})
             for (name, outcome), (times,) in outcomes.items():
                 self._hints.outcomes[name, outcome] += int(times)
             for (name,), (times,) in used.items():

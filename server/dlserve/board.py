@@ -8,14 +8,15 @@ Where weights are and which workers are ready is not here: every worker tells ev
 import mmap
 import os
 import struct
+from operator import add
 
 MOST_EXPECTED = 8
 """Loads under way on one worker that a front end can name; of more than that the others do not hear."""
 _CELL = 8
-_CLOSED, _HELD, _WAITING, _FLYING, _HEAD = range(5)
-_IN_FLIGHT, _WORK, _PROGRESS, _HINT, _COUNT, _EXPECTED = range(6)
+_CLOSED, _HELD, _WAITING, _FLYING, _PROMISES, _HEAD = range(6)
+"""A row's first cells; calls in flight on each worker follow, predicted seconds on each, and a block for each."""
+_PROGRESS, _HINT, _COUNT, _EXPECTED = range(4)
 _BLOCK = _EXPECTED + MOST_EXPECTED
-_LOAD = struct.Struct("@qd")
 _NONE: frozenset[int] = frozenset()
 
 
@@ -28,32 +29,37 @@ class Board:
         whole = memoryview(self._memory)
         self._ints = whole.cast("q")
         self._floats = whole.cast("d")
-        self._cells = _HEAD + workers * _BLOCK
+        self._workers = workers
+        self._cells = _cells(workers)
         """Of a row."""
+        self._loads = struct.Struct(f"@q{workers}q{workers}d")
+        """From `_PROMISES` on; in native order, so that each cell is read at once."""
         self._own = own * self._cells
         self._others = tuple(number * self._cells for number in range(fronts) if number != own)
         self._rows = tuple(number * self._cells for number in range(fronts))
+        self._offsets = tuple((row + _PROMISES) * _CELL for row in self._rows)
 
     # ---- a front end's own row
 
     def began(self, worker: int) -> int:
         """Count one more call on a worker; how many it has now of all front ends together."""
-        cell = self._block(self._own, worker) + _IN_FLIGHT
-        self._ints[cell] += 1
-        self._ints[self._own + _FLYING] += 1
-        return sum(self._ints[self._block(row, worker) + _IN_FLIGHT] for row in self._rows)
+        ints, own, cell = self._ints, self._own, _HEAD + worker
+        ints[own + _FLYING] += 1
+        total = ints[own + cell] = ints[own + cell] + 1
+        for row in self._others:
+            total += ints[row + cell]
+        return total
 
     def works(self, worker: int, cost_s: float) -> None:
         """The call is on its way, and will take so long."""
-        self._floats[self._block(self._own, worker) + _WORK] += cost_s
+        self._floats[self._own + _HEAD + self._workers + worker] += cost_s
 
     def ended(self, worker: int, cost_s: float) -> None:
         """The call is answered, or lost; `cost_s` 0 where it never was on its way."""
-        block = self._block(self._own, worker)
-        left = self._ints[block + _IN_FLIGHT] - 1
-        self._ints[block + _IN_FLIGHT] = left
-        self._ints[self._own + _FLYING] -= 1
-        self._floats[block + _WORK] = self._floats[block + _WORK] - cost_s if left else 0.0
+        ints, floats, cell = self._ints, self._floats, self._own + _HEAD + worker
+        left = ints[cell] = ints[cell] - 1
+        ints[self._own + _FLYING] -= 1
+        floats[cell + self._workers] = floats[cell + self._workers] - cost_s if left else 0.0
 
     def expects(self, worker: int, services: list[int], hinted: int | None) -> None:
         """Which services calls on their way will load on a worker, and which it was hinted to load."""
@@ -62,6 +68,8 @@ class Board:
             self._ints[block + _EXPECTED + place] = service
         self._ints[block + _COUNT] = len(services)
         self._ints[block + _HINT] = 0 if hinted is None else hinted + 1
+        blocks = [self._block(self._own, number) for number in range(self._workers)]
+        self._ints[self._own + _PROMISES] = any(self._ints[one + _COUNT] or self._ints[one + _HINT] for one in blocks)
 
     def progressed(self, worker: int, at: float) -> None:
         """When the worker last answered this front end, or was asked something while idle."""
@@ -81,14 +89,16 @@ class Board:
 
     # ---- what the others have written
 
-    def load(self, worker: int) -> tuple[int, float]:
-        """Calls in flight on a worker and their predicted seconds, of all front ends together."""
-        in_flight, work_s = 0, 0.0
-        for row in self._rows:
-            calls, seconds = _LOAD.unpack_from(self._memory, self._block(row, worker) * _CELL)
-            in_flight += calls
-            work_s += seconds
-        return in_flight, work_s
+    def loads(self) -> tuple[float, ...]:
+        """Of all front ends together: how many have promised a worker something, calls in flight on each worker, and their
+        predicted seconds on each.
+        """
+        read, memory = self._loads.unpack_from, self._memory
+        first, *others = self._offsets
+        total: tuple[float, ...] = read(memory, first)
+        for offset in others:
+            total = tuple(map(add, total, read(memory, offset)))
+        return total
 
     def awaited(self, worker: int) -> frozenset[int]:
         """Services that a call of another front end will load on a worker."""
@@ -132,11 +142,16 @@ class Board:
         self._memory[start : start + self._cells * _CELL] = bytes(self._cells * _CELL)
 
     def _block(self, row: int, worker: int) -> int:
-        return row + _HEAD + worker * _BLOCK
+        return row + _HEAD + 2 * self._workers + worker * _BLOCK
+
+
+def _cells(workers: int) -> int:
+    """Of a row."""
+    return _HEAD + workers * (2 + _BLOCK)
 
 
 def _size(fronts: int, workers: int) -> int:
-    return fronts * (_HEAD + workers * _BLOCK) * _CELL
+    return fronts * _cells(workers) * _CELL
 
 
 def make(fronts: int, workers: int) -> int:

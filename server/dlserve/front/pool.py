@@ -63,6 +63,8 @@ class WorkerPool:
     ) -> None:
         """`board`: shared with other front ends; None: there are none."""
         self.board = board
+        self._promised = False
+        """Whether front ends had promised workers loads when the views were last refreshed."""
         self.workers = [Worker(WorkerView(index)) for index in range(count)]
         self.views: list[WorkerView] = []
         """Of the workers that are ready."""
@@ -199,9 +201,15 @@ class WorkerPool:
     def refresh(self, views: Sequence[WorkerView]) -> None:
         """Have the views say what all front ends together have under way."""
         board = self.board
-        if board is not None:
-            for view in views:
-                view.in_flight, view.work_s = board.load(view.index)
+        if board is None:
+            return
+        promises, *loads = board.loads()
+        workers = len(self.workers)
+        for view in views:
+            view.in_flight, view.work_s = int(loads[view.index]), loads[workers + view.index]
+        if promises or self._promised:
+            self._promised = bool(promises)
+            for view in (worker.view for worker in self.workers):
                 view.awaited, view.hinted = board.awaited(view.index), board.hinted(view.index)
 
     def expectations_changed(self, view: WorkerView) -> None:

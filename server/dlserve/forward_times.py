@@ -82,6 +82,8 @@ class ForwardTimes:
         """What a batch of so many images is expected to take longer with `more` in it; never less than 0."""
         if not images:
             return self.seconds(more)
+        if more <= 0:
+            return 0.0
         return max(self.seconds(images + more) - self.seconds(images), 0.0)
 
     def limit(self, most: int) -> int:

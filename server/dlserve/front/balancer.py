@@ -62,6 +62,8 @@ class WorkerView:
     """Services that it was hinted to load, and has not answered about."""
     prefetched: set[int] = field(default_factory=set)
     """Services that it has loaded for a hint, and no request has used since."""
+    limits: dict[int, int] = field(default_factory=dict)
+    """Service -> images beyond which it grows no batch, by its latest reply."""
     batches: list[Coming] = field(default_factory=list)
     """What is thought to become of this front end's calls, in the order of their turn: the first runs now."""
     running_since: float = 0.0
@@ -113,7 +115,7 @@ class Request:
     decode_s: float = 0.0
     """Expected until it can join a batch."""
     most: int = 1
-    """Images of the largest batch that its model is run with."""
+    """Images of the largest batch that any worker makes of waiting calls."""
     times: ForwardTimes | None = None
     """Of its model, by batch size; None: `forward_s` is all that is known."""
 
@@ -154,7 +156,12 @@ def outlook(request: Request, worker: WorkerView) -> tuple[float, Coming | None,
             if coming.service == request.service:
                 # The next batch begins with what is decoded by then.
                 in_time = place > 1 or runs.seconds - done_s >= request.decode_s
-                if coming.open and in_time and request.warm and coming.images + request.images <= request.most:
+                if (
+                    coming.open
+                    and in_time
+                    and request.warm
+                    and coming.images + request.images <= most_images(request, worker)
+                ):
                     joined, ahead_s = coming, ahead_s - behind_s
                 break
             behind_s += coming.seconds
@@ -163,6 +170,11 @@ def outlook(request: Request, worker: WorkerView) -> tuple[float, Coming | None,
     else:
         forward_s = request.times.added(joined.images, request.images)
     return max(ahead_s, 0.0), joined, forward_s + load_s_on(request, worker)
+
+
+def most_images(request: Request, worker: WorkerView) -> int:
+    """Of a batch of the request's model there."""
+    return min(worker.limits.get(request.service, request.most), request.most)
 
 
 def load_s_on(request: Request, worker: WorkerView) -> float:
@@ -354,7 +366,8 @@ class Expectation:
             return in_worker_s
         begins_s = ahead_s - (joined.seconds if joined else 0.0)
         images = request.images + (joined.images if joined else 0)
-        grown = min(images + self.joiners.expected(images, begins_s), max(request.most, images))
+        most = max(most_images(request, worker), images)
+        grown = min(images + self.joiners.expected(images, begins_s), most)
         return in_worker_s + self.forward.added(images, max(round(grown), request.images) - images)
 
     def learn_forward(self, forward_s: float, batch_size: int) -> None:

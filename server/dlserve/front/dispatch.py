@@ -190,7 +190,7 @@ class Dispatcher:
             expected.expected_load_s("host"),
             perf_counter(),
             images * expected.decode_s + self._batch_wait_s,
-            expected.forward.limit(self._max_batch),
+            self._max_batch,
             expected.forward,
         )
         pinned = call.execution.worker
@@ -342,6 +342,7 @@ class Dispatcher:
         expected.learn_call(stages.decode / images, stages.post, now - flight.sent - in_worker_s - stages.demote)
         if predicted_s:
             expected.learn_ratio(in_worker_s / predicted_s)
+        view.limits[flight.call.service.number] = reply.pays_up_to or self._max_batch
         ended = _ended(reply)
         if flight.size and (waited_s := ended - stages.forward - flight.sent) > 0:
             expected.joiners.learn(flight.size, waited_s, reply.batch_size - flight.size)

@@ -28,7 +28,8 @@ _KEEP = 0.8
 _LARGEST_TOLD_APART = 32
 _MARGIN_SHARE = 0.95
 _MARGIN_STEP = 0.05
-_MOST_MARGIN = 3.0
+_MOST_MARGIN = 1.5
+"""What refuses calls must not learn from a stall that refused them: beyond this it would shut itself in."""
 
 
 @dataclass(slots=True, eq=False)
@@ -341,8 +342,6 @@ class Expectation:
     """Of an image."""
     rest_s: float = 0.0
     """In the worker, beside decoding, waiting, loading and the forward."""
-    outside_s: float = 0.0
-    """Between sending a call and its answer, outside of the worker."""
     joiners: Joiners = field(default_factory=Joiners)
     margin: float = 1.2
     """A call's time in the worker over what was predicted: 95 % of calls are below it."""
@@ -378,11 +377,10 @@ class Expectation:
         """A load from that tier took `load_s`."""
         self.load_s[source] = _mean(self.load_s.get(source), load_s)
 
-    def learn_call(self, decode_s: float, rest_s: float, outside_s: float) -> None:
+    def learn_call(self, decode_s: float, rest_s: float) -> None:
         """A call took so long beside the forward; `decode_s` per image."""
         self.decode_s = _mean(self.decode_s or None, decode_s)
         self.rest_s = _mean(self.rest_s or None, rest_s)
-        self.outside_s = _mean(self.outside_s or None, outside_s)
 
     def learn_ratio(self, actual_over_predicted: float) -> None:
         """A call took so many times what was predicted. Follows a quantile by steps (Robbins, Monro 1951)."""

@@ -102,7 +102,6 @@ class SimulatedFront:
             view.answered(flight.coming, job.images, flight.cost_s, done.ended)
             view.prefetched.discard(job.model)
             view.limits[job.model] = done.pays_up_to or self._max_batch
-            expected.learn_call(0.0, 0.0, 2 * self._way_s)
             if done.ended > view.learned_until:  # once for a batch
                 view.learned_until = done.ended
                 expected.learn_forward(done.forward_s, done.batch_size)

@@ -28,7 +28,7 @@ class ForwardTimes:
         self._sizes: list[int] = []
         """Those seen, ascending."""
         self._learned = 0
-        self._limit: int | None = None
+        self._limit = 0
         self._kept = 0
 
     @property
@@ -82,6 +82,8 @@ class ForwardTimes:
         """What a batch of so many images is expected to take longer with `more` in it; never less than 0."""
         if not images:
             return self.seconds(more)
+        if more <= 0:
+            return 0.0
         return max(self.seconds(images + more) - self.seconds(images), 0.0)
 
     def limit(self, most: int) -> int:
@@ -89,7 +91,12 @@ class ForwardTimes:
 
         Where that is not known, because no larger one was seen, it is `most`.
         """
-        return most if self._limit is None else min(self._limit, most)
+        return min(self._limit, most) if self._limit else most
+
+    @property
+    def pays_up_to(self) -> int:
+        """That limit, 0 where none is known."""
+        return self._limit
 
     def limit_now(self, most: int) -> int:
         """`limit` for a batch that is being formed: once in a while it is `most`, to see whether that has changed."""
@@ -99,10 +106,10 @@ class ForwardTimes:
         self._kept += 1
         return limit if self._kept % _TRY_EVERY else most
 
-    def _judge(self) -> int | None:
-        """The smallest size that no larger one beats by `GAIN` per image; None if none is larger."""
+    def _judge(self) -> int:
+        """The smallest size that no larger one beats by `GAIN` per image; 0 if none is larger."""
         per_image = [(size, self._seconds[size] / size) for size in self._sizes if self._counts[size] >= _SEEN]
         for place, (size, mine) in enumerate(per_image[:-1]):
             if mine * (1 - GAIN) <= min(theirs for _, theirs in per_image[place + 1 :]):
                 return size
-        return None
+        return 0

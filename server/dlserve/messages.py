@@ -245,6 +245,8 @@ class Reply(Message, frozen=True):
     stages: Stages
     rows: bytes = b""
     """Where the job asked for it whole: float32 in this machine's order, a row of all classes per image."""
+    pays_up_to: int = 0
+    """Images beyond which the worker grows no batch of this model, for it would not pay; 0: none is known."""
 
 
 class Failure(Message, frozen=True):

@@ -195,6 +195,15 @@ def test_a_call_is_expected_with_the_batch_that_it_joins_behind_what_is_left_of_
     assert (view.in_flight, view.work_s, view.batches) == (0, 0.0, [])
 
 
+def test_no_call_joins_a_batch_that_the_worker_would_not_grow_so_far() -> None:
+    view = worker(0)
+    for _ in range(2):
+        view.sent(asked(0.0))
+    assert finish_s(asked(0.0), view) == pytest.approx(0.02 + 0.03)
+    view.limits[ONE] = 1
+    assert finish_s(asked(0.0), view) == pytest.approx(0.02 + 0.02 + 0.02)
+
+
 def test_a_call_that_is_decoded_too_late_for_the_next_batch_opens_another() -> None:
     view = worker(0)
     view.sent(asked(0.0))

@@ -50,6 +50,7 @@ def test_the_first_forward_of_a_size_is_forgotten_and_the_others_fade() -> None:
 )
 def test_growth_stops_where_the_time_per_image_has_stopped_falling(seen: dict[int, float], limit: int) -> None:
     assert learned(seen, 16).limit(32) == limit
+    assert learned(seen, 16).pays_up_to == limit % 32, "0 where there is none"
     assert learned(seen).limit(32) == 32, "a single forward of each is no judgement"
 
 

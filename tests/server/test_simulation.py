@@ -61,7 +61,7 @@ def shared_queue_wait_s(arrivals: Sequence[Arrival], servers: int, forward_s: di
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_a_worker_with_a_constant_forward_waits_as_md1_does(load: float) -> None:
-    arrivals = poisson(40_000, load / 0.1, ["a"], 1)
+    arrivals = poisson(20_000, load / 0.1, ["a"], 1)
     expected_s = load * 0.1 / (2 * (1 - load))  # Pollaczek and Khinchine
     assert mean_wait_s(simulate(server([model("a", forward_s=0.1)], 1), arrivals)) == pytest.approx(
         expected_s, rel=0.05
@@ -72,7 +72,7 @@ def test_a_worker_with_an_exponential_forward_waits_as_mm1_does() -> None:
     load, steps = 0.5, 1000
     quantiles = [-0.1 * math.log(1 - step / steps) for step in range(steps)]
     spec = model("a", forward_s={"quantiles": [*quantiles, quantiles[-1] + 0.1]})
-    arrivals = poisson(60_000, load / 0.1, ["a"], 2)
+    arrivals = poisson(25_000, load / 0.1, ["a"], 2)
     assert mean_wait_s(simulate(server([spec], 1), arrivals)) == pytest.approx(load * 0.1 / (1 - load), rel=0.05)
 
 
@@ -80,7 +80,7 @@ def test_a_worker_with_an_exponential_forward_waits_as_mm1_does() -> None:
 def test_with_all_resident_and_times_known_predicted_waits_as_a_single_shared_queue_does(workers: int) -> None:
     specs = [model(name, forward_s=forward_s) for name, forward_s in MIX_S.items()]
     mean_s = sum(MIX_S.values()) / len(MIX_S)
-    arrivals = poisson(8_000, 0.8 * workers / mean_s, list(MIX_S), 3)
+    arrivals = poisson(5_000, 0.8 * workers / mean_s, list(MIX_S), 3)
     shared_s = shared_queue_wait_s(arrivals, workers, MIX_S)
     assert mean_wait_s(simulate(server(specs, workers), arrivals)) == pytest.approx(shared_s, rel=0.001)
     assert mean_wait_s(simulate(server(specs, workers, balance="least-loaded"), arrivals)) > 1.3 * shared_s

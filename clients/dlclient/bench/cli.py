@@ -196,7 +196,11 @@ def _balance(options: argparse.Namespace, command: tuple[str, ...], _child: Sequ
         raise SuiteError("--resume needs the result folder to go on with: add --results DIR")
     results = options.results or default_results("balance")
     comparison = Comparison(balance_options.read_options(options), results, command, options.resume)
-    cells = run_comparison(comparison)
+    try:
+        cells = run_comparison(comparison)
+    except KeyboardInterrupt:
+        print(f"go on with: the same command, --results {shlex.quote(str(results))} --resume", file=sys.stderr)
+        raise
     print(balance_table(cells))
     print(f"{results}: the result; dlreport {shlex.quote(str(results))} draws it")
     return _SOME_FAILED if any(cell.figures is None for cell in cells) else _ALL

@@ -28,7 +28,8 @@ _KEEP = 0.8
 _LARGEST_TOLD_APART = 32
 _MARGIN_SHARE = 0.95
 _MARGIN_STEP = 0.05
-_MOST_MARGIN = 3.0
+_MOST_MARGIN = 1.5
+"""What refuses calls must not learn from a stall that refused them: beyond this it would shut itself in."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +67,8 @@ class WorkerView:
     """Services that a call of another front end, on its way, will load."""
     hinted: frozenset[int] = frozenset()
     """Services that another front end has hinted it to load."""
+    limits: dict[int, int] = field(default_factory=dict)
+    """Service -> images beyond which it grows no batch, by its latest reply."""
     batches: list[Coming] = field(default_factory=list)
     """What is thought to become of this front end's calls, in the order of their turn: the first runs now."""
     running_since: float = 0.0
@@ -75,13 +78,12 @@ class WorkerView:
 
     def sent(self, request: "Request") -> tuple[Coming, float]:
         """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work."""
-        cost = cost_s(request, self)
-        coming = batch_for(request, self)
+        _, coming, cost = outlook(request, self)
         if coming is None:
             if not self.batches:
                 self.running_since = request.now
                 cost += request.decode_s  # others are decoded while one runs
-            coming = Coming(request.service, 0, 0.0, request.cache in (None, "warm"))
+            coming = Coming(request.service, 0, 0.0, request.warm)
             self.batches.append(coming)
         coming.images += request.images
         coming.seconds += cost
@@ -118,9 +120,14 @@ class Request:
     decode_s: float = 0.0
     """Expected until it can join a batch."""
     most: int = 1
-    """Images of the largest batch that its model is run with."""
+    """Images of the largest batch that any worker makes of waiting calls."""
     times: ForwardTimes | None = None
     """Of its model, by batch size; None: `forward_s` is all that is known."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether it may share a batch: it asks for no colder start."""
+        return self.cache is None or self.cache == "warm"
 
 
 Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
@@ -130,41 +137,49 @@ def cost_s(request: Request, worker: WorkerView) -> float:
     """What the request would add to the worker: its forward, less what it shares with a batch that waits there for its turn,
     and a load from the tier where it will find the weights.
     """
-    joined = batch_for(request, worker) if len(worker.batches) > 1 else None
-    if joined is None or request.times is None:
-        return request.forward_s + load_s_on(request, worker)
-    return request.times.added(joined.images, request.images) + load_s_on(request, worker)
+    return outlook(request, worker)[2]
 
 
 def finish_s(request: Request, worker: WorkerView) -> float:
     """When the worker would be done with the request, in seconds from now: what runs before its batch + load + forward."""
-    ahead_s = worker.work_s - _done_s(request, worker)
-    if len(worker.batches) > 1 and (joined := batch_for(request, worker)):
-        for coming in reversed(worker.batches):
-            if coming is joined:
+    ahead_s, _, cost = outlook(request, worker)
+    return ahead_s + cost
+
+
+def outlook(request: Request, worker: WorkerView) -> tuple[float, Coming | None, float]:
+    """What the request would find there: seconds of work that end before its own adds to them, the waiting batch that it
+    would join (None: it opens another), and what it adds.
+    """
+    batches, joined, ahead_s = worker.batches, None, worker.work_s
+    if batches:
+        runs = batches[0]
+        done_s = min(max(request.now - worker.running_since, 0.0), runs.seconds)
+        ahead_s -= done_s
+        behind_s = 0.0
+        for place in range(len(batches) - 1, 0, -1):
+            coming = batches[place]
+            if coming.service == request.service:
+                # The next batch begins with what is decoded by then.
+                in_time = place > 1 or runs.seconds - done_s >= request.decode_s
+                if (
+                    coming.open
+                    and in_time
+                    and request.warm
+                    and coming.images + request.images <= most_images(request, worker)
+                ):
+                    joined, ahead_s = coming, ahead_s - behind_s
                 break
-            ahead_s -= coming.seconds
-    return max(ahead_s, 0.0) + cost_s(request, worker)
+            behind_s += coming.seconds
+    if joined is None or request.times is None:
+        forward_s = request.forward_s
+    else:
+        forward_s = request.times.added(joined.images, request.images)
+    return max(ahead_s, 0.0), joined, forward_s + load_s_on(request, worker)
 
 
-def batch_for(request: Request, worker: WorkerView) -> Coming | None:
-    """The waiting batch that the request would join, None where it opens another."""
-    for place in range(len(worker.batches) - 1, 0, -1):
-        coming = worker.batches[place]
-        if coming.service == request.service:
-            if not coming.open or coming.images + request.images > request.most or request.cache in ("host", "disk"):
-                return None
-            # The next batch begins with what is decoded by then.
-            begins_s = math.inf if place > 1 else worker.batches[0].seconds - _done_s(request, worker)
-            return coming if begins_s >= request.decode_s else None
-    return None
-
-
-def _done_s(request: Request, worker: WorkerView) -> float:
-    """What is thought to be done of the batch that runs."""
-    if not worker.batches:
-        return 0.0
-    return min(max(request.now - worker.running_since, 0.0), worker.batches[0].seconds)
+def most_images(request: Request, worker: WorkerView) -> int:
+    """Of a batch of the request's model there."""
+    return min(worker.limits.get(request.service, request.most), request.most)
 
 
 def load_s_on(request: Request, worker: WorkerView) -> float:
@@ -279,8 +294,11 @@ def _least(
     for step in range(count):
         position = (turn + step) % count
         worker = workers[position]
-        if worker.in_flight < queue and (best is None or rank(worker) < best_rank):
-            best, best_rank = position, rank(worker)
+        if worker.in_flight >= queue:
+            continue
+        its_rank = rank(worker)
+        if best is None or its_rank < best_rank:
+            best, best_rank = position, its_rank
     return best
 
 
@@ -328,8 +346,6 @@ class Expectation:
     """Of an image."""
     rest_s: float = 0.0
     """In the worker, beside decoding, waiting, loading and the forward."""
-    outside_s: float = 0.0
-    """Between sending a call and its answer, outside of the worker."""
     joiners: Joiners = field(default_factory=Joiners)
     margin: float = 1.2
     """A call's time in the worker over what was predicted: 95 % of calls are below it."""
@@ -347,15 +363,15 @@ class Expectation:
 
     def in_worker_s(self, request: Request, worker: WorkerView) -> float:
         """What the request is expected to take in that worker, from its arrival to its reply."""
-        cost = cost_s(request, worker)
-        ahead_s = finish_s(request, worker) - cost
+        ahead_s, joined, cost = outlook(request, worker)
+        in_worker_s = max(ahead_s, request.decode_s) + cost + self.rest_s
         if not worker.batches:
-            return max(ahead_s, request.decode_s) + cost + self.rest_s
-        joined = batch_for(request, worker)
+            return in_worker_s
         begins_s = ahead_s - (joined.seconds if joined else 0.0)
         images = request.images + (joined.images if joined else 0)
-        grown = min(images + self.joiners.expected(images, begins_s), max(request.most, images))
-        return max(ahead_s, request.decode_s) + cost + self.forward.added(images, round(grown) - images) + self.rest_s
+        most = max(most_images(request, worker), images)
+        grown = min(images + self.joiners.expected(images, begins_s), most)
+        return in_worker_s + self.forward.added(images, max(round(grown), request.images) - images)
 
     def learn_forward(self, forward_s: float, batch_size: int) -> None:
         """A batch of `batch_size` images took `forward_s`."""
@@ -365,11 +381,10 @@ class Expectation:
         """A load from that tier took `load_s`."""
         self.load_s[source] = _mean(self.load_s.get(source), load_s)
 
-    def learn_call(self, decode_s: float, rest_s: float, outside_s: float) -> None:
+    def learn_call(self, decode_s: float, rest_s: float) -> None:
         """A call took so long beside the forward; `decode_s` per image."""
         self.decode_s = _mean(self.decode_s or None, decode_s)
         self.rest_s = _mean(self.rest_s or None, rest_s)
-        self.outside_s = _mean(self.outside_s or None, outside_s)
 
     def learn_ratio(self, actual_over_predicted: float) -> None:
         """A call took so many times what was predicted. Follows a quantile by steps (Robbins, Monro 1951)."""

@@ -38,7 +38,7 @@ SPIN_S = 200e-6
 sleeps: to be woken would cost about as much as the call."""
 _SAME_S = 1e-6
 """Calls of one batch tell the same end of their forward, but for the rounding of floats."""
-STALE_S = 10.0
+STALE_S = 2.0
 """What was learned of a model longer ago than this refuses no call: one is let through, to learn from."""
 _FAILURES: dict[FailureKind, type[ApiError]] = {
     "input": InputError,
@@ -192,7 +192,7 @@ class Dispatcher:
             expected.expected_load_s("host"),
             perf_counter(),
             images * expected.decode_s + self._batch_wait_s,
-            expected.forward.limit(self._max_batch),
+            self._max_batch,
             expected.forward,
         )
         pinned = call.execution.worker
@@ -226,7 +226,7 @@ class Dispatcher:
         if deadline <= now:
             self.counts.expired += 1
             raise DeadlineError("its deadline has passed before it was sent to a worker: allow it more time")
-        late_s = now + predicted_s * expected.margin + expected.outside_s - deadline
+        late_s = now + predicted_s * expected.margin - deadline
         if late_s <= 0:
             return
         if now - expected.learned_at > STALE_S:
@@ -342,7 +342,7 @@ class Dispatcher:
 
     def _conclude(self, view: WorkerView, reply: Reply, flight: _Flight, predicted_s: float) -> Outcome:
         now = perf_counter()
-        self._learn(view, reply, flight, now, predicted_s)
+        self._learn(view, reply, flight, predicted_s)
         call, sent, stages = flight.call, flight.sent, reply.stages
         self.counts.late += call.deadline is not None and now > call.deadline
         if view.prefetched and self._prefetcher is not None:
@@ -357,14 +357,15 @@ class Dispatcher:
         )
         return Outcome(reply, view.index, timing, now - call.began, predicted_s)
 
-    def _learn(self, view: WorkerView, reply: Reply, flight: _Flight, now: float, predicted_s: float) -> None:
+    def _learn(self, view: WorkerView, reply: Reply, flight: _Flight, predicted_s: float) -> None:
         stages, images = reply.stages, len(reply.predictions)
         expected = flight.call.service.expectation
         in_worker_s = stages.in_worker_s
         expected.learned_at = stages.replied
-        expected.learn_call(stages.decode / images, stages.post, now - flight.sent - in_worker_s - stages.demote)
+        expected.learn_call(stages.decode / images, stages.post)
         if predicted_s:
             expected.learn_ratio(in_worker_s / predicted_s)
+        view.limits[flight.call.service.number] = reply.pays_up_to or self._max_batch
         ended = _ended(reply)
         if flight.size and (waited_s := ended - stages.forward - flight.sent) > 0:
             expected.joiners.learn(flight.size, waited_s, reply.batch_size - flight.size)

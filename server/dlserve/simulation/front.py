@@ -79,7 +79,7 @@ class SimulatedFront:
             expected.expected_load_s("host"),
             self._timeline.now,
             expected.decode_s + self._batch_wait_s,
-            expected.forward.limit(self._max_batch),
+            self._max_batch,
             expected.forward,
         )
 
@@ -101,7 +101,7 @@ class SimulatedFront:
             view, expected = self._views[worker], self.expectations[job.model]
             view.answered(flight.coming, job.images, flight.cost_s, done.ended)
             view.prefetched.discard(job.model)
-            expected.learn_call(0.0, 0.0, 2 * self._way_s)
+            view.limits[job.model] = done.pays_up_to or self._max_batch
             if done.ended > view.learned_until:  # once for a batch
                 view.learned_until = done.ended
                 expected.learn_forward(done.forward_s, done.batch_size)

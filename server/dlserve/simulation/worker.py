@@ -52,6 +52,8 @@ class Done:
     batch_size: int
     ended: float
     """When the forward did."""
+    pays_up_to: int
+    """As in `Reply`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,24 +162,13 @@ class SimulatedWorker:
             loaded_s = self._passed_s
             resident.model.run(_IMAGE * len(batch))
             forward_s = self._passed_s - loaded_s
-        ended = self._timeline.now + self._passed_s
-        answers = [
-            (
-                job,
-                Done(
-                    resident.load_s,
-                    forward_s,
-                    max(job.found, resident.found, key=TEMPERATURES.index),
-                    len(batch),
-                    ended,
-                ),
-            )
-            for job in batch
-        ]
+        ended, times = self._timeline.now + self._passed_s, self._forward_times[service]
 
         def told() -> None:
-            self._forward_times[service].learn(len(batch), forward_s)
-            for job, done in answers:
+            times.learn(len(batch), forward_s)
+            for job in batch:
+                found = max(job.found, resident.found, key=TEMPERATURES.index)
+                done = Done(resident.load_s, forward_s, found, len(batch), ended, times.pays_up_to)
                 self._listener.done(self.index, job, done)
 
         return told

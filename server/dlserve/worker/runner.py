@@ -81,6 +81,7 @@ class Runner:
         service.forward_s = ended - began
         if largest == len(probabilities):  # else it ran in parts
             service.forward_times.learn(largest, ended - began)
+        pays_up_to = service.forward_times.pays_up_to
         replies: list[tuple[Task, Reply]] = []
         row = 0
         for task in tasks:
@@ -95,7 +96,7 @@ class Runner:
             stages = _stages(task, demote_s, resident.load_s, began, ended)
             found = resident.found if task.alone else _colder(task.found, resident.found)
             whole = rows.tobytes() if job.whole else b""
-            replies.append((task, Reply(job.id, predictions, task.uris, found, largest, stages, whole)))
+            replies.append((task, Reply(job.id, predictions, task.uris, found, largest, stages, whole, pays_up_to)))
         self._answers.reply(replies)
 
 

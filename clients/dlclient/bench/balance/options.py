@@ -105,7 +105,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, metavar="DIR", help="the result folder (default: results/dlbench-balance-TIME)"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the cells that the result folder lacks")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the cells that the result folder lacks, or that failed"
+    )
 
 
 def read_options(given: argparse.Namespace) -> BalanceOptions:

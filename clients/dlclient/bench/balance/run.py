@@ -42,7 +42,7 @@ class Comparison:
 
 
 def run_comparison(comparison: Comparison, stream: TextIO = sys.stderr) -> list[Cell]:
-    """Fill every cell that the folder does not hold yet; all of them, in their order.
+    """Fill every cell that the folder does not hold yet, or that failed there; all of them, in their order.
 
     Raises ResultError where the folder cannot be used, SuiteError of a mix that is none, or where processes cannot run here.
     """
@@ -54,8 +54,9 @@ def run_comparison(comparison: Comparison, stream: TextIO = sys.stderr) -> list[
         write_models(PROFILES, folder.path / _MODELS, options.scale, options.bandwidth)
         for where in wheres:  # a mix that is none is said at once
             make_plan(folder.path, where.mix, options.requests_of(where), PROFILES, options.seed)
-        left = [where for where in wheres if where.id not in folder.done]
-        took_s = [folder.done[where.id].seconds for where in wheres if where.id in folder.done]
+        there = {id_ for id_, cell in folder.done.items() if not cell.failure}
+        left = [where for where in wheres if where.id not in there]
+        took_s = [folder.done[where.id].seconds for where in wheres if where.id in there]
         progress = BenchProgress(len(wheres), len(wheres) - len(left), stream, took_s)
         try:
             for where in left:

@@ -29,6 +29,7 @@ from dlserve.front.balancer import policy
 from dlserve.front.creation import Creator
 from dlserve.front.dispatch import Dispatcher
 from dlserve.front.fetch import Fetcher
+from dlserve.front.http import Protocol
 from dlserve.front.link import Link
 from dlserve.front.loading import Loader
 from dlserve.front.metrics import Metrics
@@ -123,7 +124,7 @@ class FrontEnd:
         links = await loop.create_unix_server(lambda: Link(self.pool), sock=workers)
         settings = uvicorn.Config(
             self.app,
-            http="httptools",
+            http=Protocol,
             loop="none",
             ws="none",
             lifespan="off",

@@ -4,8 +4,9 @@ One thread owns them, so there are no locks on the way of a request; prometheus-
 """
 
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 import psutil
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -17,7 +18,7 @@ from dlserve import hardware
 from dlserve.front.dispatch import STAGES, Counts, Outcome
 from dlserve.front.pool import Worker
 from dlserve.front.prefetching import OUTCOMES, Prefetcher
-from dlserve.front.services import Registry, Service
+from dlserve.front.services import MOST_ROWS, Registry, Service
 from dlserve.messages import Evicted, Loaded
 
 CALL_BUCKETS_S = (
@@ -42,6 +43,12 @@ class _Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Many at once cost each a fraction of what one costs."""
+        for place, count in Counter(map(bisect_left, repeat(self.bounds), values)).items():
+            self.counts[place] += count
+        self.total += sum(values)
+
     def cumulative(self) -> list[tuple[str, float]]:
         """Prometheus's form: how many were at most each bound."""
         so_far, rows = 0, []
@@ -54,7 +61,7 @@ class _Histogram:
 class _Served:
     """What one service has answered; the label is its name, so a re-created service goes on counting."""
 
-    __slots__ = ("batch_size", "cache", "call_s", "codes", "images", "stages")
+    __slots__ = ("_rows", "batch_size", "cache", "call_s", "codes", "images", "stages")
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = defaultdict(int)
@@ -63,6 +70,23 @@ class _Served:
         self.batch_size = _Histogram(BATCH_BUCKETS)
         self.stages = {stage: _Histogram(STAGE_BUCKETS_S) for stage in STAGES}
         self.cache: dict[str, int] = defaultdict(int)
+        self._rows: list[tuple[float, ...]] = []
+        """Batch size and stages of calls that are not in the histograms yet."""
+
+    def ran(self, batch_size: int, timing: Mapping[str, float]) -> None:
+        """Keep a call's row; the histograms take many at once."""
+        self._rows.append((batch_size, *timing.values()))
+        if len(self._rows) >= MOST_ROWS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Put the rows that are kept into the histograms."""
+        if self._rows:
+            for histogram, values in zip(
+                (self.batch_size, *self.stages.values()), zip(*self._rows, strict=True), strict=True
+            ):
+                histogram.observe_all(values)
+            self._rows.clear()
 
 
 class Metrics(Collector):
@@ -99,9 +123,7 @@ class Metrics(Collector):
         served, images = self._served[service.name], len(outcome.reply.predictions)
         served.images += images
         served.cache[reply.cache] += 1
-        served.batch_size.observe(reply.batch_size)
-        for stage, seconds in outcome.timing.items():
-            served.stages[stage].observe(seconds)
+        served.ran(reply.batch_size, outcome.timing)
         # A batch's load and forward stand in each of its calls: count this call's share.
         self._busy_s[outcome.worker] += (stages.load + stages.forward) * images / max(1, reply.batch_size)
 
@@ -188,6 +210,7 @@ class Metrics(Collector):
         )
         cache = _counter("dlserve_cache_requests", "Calls by where they found the weights", "service", "temperature")
         for name, served in self._served.items():
+            served.settle()
             for code, count in served.codes.items():
                 codes.add_metric([name, str(code)], count)
             images.add_metric([name], served.images)
@@ -302,7 +325,7 @@ class Metrics(Collector):
         transform = _counter("deepdetect_transform_duration_seconds", "Time decoding and resizing", *labels)
         batch = GaugeMetricFamily("deepdetect_batch_size_avg", "Images per predict call", labels=list(labels))
         for service in self._services:
-            label, totals = [service.name, "classification"], service.statistics
+            label, totals = [service.name, "classification"], service.statistics.settled()
             count = totals.success + totals.failure
             calls.add_metric(label, count)
             failures.add_metric(label, totals.failure)

@@ -8,9 +8,10 @@ the service's statistics.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
+
+import msgspec
 
 from dlserve.errors import ApiError, NoWorkerError, QueueFullError, UnexpectedError
 from dlserve.front.asgi import (
@@ -35,8 +36,7 @@ CLIENT_LEFT = 499
 Headers = dict[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(msgspec.Struct, frozen=True):
     """An answer as it is sent."""
 
     body: bytes

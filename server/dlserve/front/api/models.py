@@ -85,7 +85,7 @@ def statistics(service: Service) -> dict[str, object]:
     queue, decode, forward and post of the answered calls, as `head.timing` has them. `wire`, `demote` and `load` have no
     place in Triton's list and stand beside it: to perf_analyzer they are overhead. There is no response cache.
     """
-    totals = service.statistics
+    totals = service.statistics.settled()
     stages = totals.stages_s
     good = totals.success
 

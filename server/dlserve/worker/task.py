@@ -1,8 +1,8 @@
 """A job inside the worker, from its frame to its answer."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
+import msgspec
 from dlmodels.engines.base import Batch, Temperature
 from dlmodels.images import InputSpec
 
@@ -10,8 +10,7 @@ from dlserve.messages import Job
 from dlserve.worker.service import Service
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(msgspec.Struct, eq=False):
     """One job and what has been done for it. Handed from thread to thread, held by one at a time."""
 
     job: Job
@@ -57,14 +56,14 @@ def make_task(
     """A task as it arrives."""
     spec = service.spec.input if job.input is None else job.input
     return Task(
-        job=job,
-        service=service,
-        body=body,
-        received=received,
-        arrival=arrival,
-        spec=spec,
+        job,
+        service,
+        body,
+        received,
+        arrival,
+        spec,
         key=(service.number, spec),
-        alone=job.cache in {"host", "disk"},
+        alone=job.cache is not None and job.cache != "warm",
         images=len(job.items),
         found=found,
     )

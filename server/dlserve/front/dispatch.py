@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+import msgspec
 from dlmodels.images import InputSpec
 
 from dlserve.errors import ApiError, InputError, InternalError, NoWorkerError, QueueFullError, RequestError
@@ -28,6 +29,9 @@ SPIN_FORWARD_S = 100e-6
 SPIN_S = 200e-6
 """While nothing but one call of so quick a model is under way, the event loop looks for its answer this long before it
 sleeps: to be woken would cost about as much as the call."""
+LONE_IN_A_ROW = 16
+"""So many calls one after the other, none beside another, make a single client. Of several clients' calls many find
+themselves alone for a moment too, and who spins then takes the processor from those that are about to come."""
 _FAILURES: dict[FailureKind, type[ApiError]] = {
     "input": InputError,
     "request": RequestError,
@@ -41,8 +45,7 @@ class ClientLeftError(Exception):
     """The client closed its connection before its answer was ready; there is nobody to answer."""
 
 
-@dataclass(slots=True)
-class PredictCall:
+class PredictCall(msgspec.Struct, eq=False):
     """One predict call. `body` holds the items' bytes in order; `began` is when the server first heard of it."""
 
     service: Service
@@ -57,8 +60,7 @@ class PredictCall:
     execution: Execution = Execution()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """A call's answer, the worker that gave it, and where its time went: seconds by stage, and in all."""
 
     reply: Reply
@@ -67,8 +69,7 @@ class Outcome:
     total_s: float
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
+class _Flight(msgspec.Struct, eq=False):
     """A job under way: what the sweep needs to know of it."""
 
     call: PredictCall
@@ -116,6 +117,8 @@ class Dispatcher:
         self._flights: set[_Flight] = set()
         self._waiting = 0
         """Calls for which no worker is up."""
+        self._in_a_row = 0
+        """Calls since two were under way at a time."""
         self._spin_until = 0.0
         self._spinning = False
 
@@ -197,7 +200,8 @@ class Dispatcher:
         service, execution, output = call.service, call.execution, call.output
         cost = cost_s(request, view)
         sent = perf_counter()
-        lone = not self._flights
+        self._in_a_row = 0 if self._flights else self._in_a_row + 1
+        lone = self._in_a_row > LONE_IN_A_ROW
         job = Job(
             number,
             service.number,
@@ -257,14 +261,15 @@ class Dispatcher:
         call.service.expectation.learn_forward(stages.forward, reply.batch_size)
         if view.prefetched and self._prefetcher is not None:
             self._prefetcher.answered(call.service, view)
-        wire_s = (stages.received - sent) + (now - stages.replied)
-        timing = dict(
-            zip(
-                STAGES,
-                (wire_s, stages.decode, stages.queue, stages.demote, stages.load, stages.forward, stages.post),
-                strict=True,
-            )
-        )
+        timing = {  # by STAGES, in their order
+            "wire": (stages.received - sent) + (now - stages.replied),
+            "decode": stages.decode,
+            "queue": stages.queue,
+            "demote": stages.demote,
+            "load": stages.load,
+            "forward": stages.forward,
+            "post": stages.post,
+        }
         return Outcome(reply, view.index, timing, now - call.began)
 
     # ---- looking after long calls

@@ -103,3 +103,17 @@ def test_load_times_are_learned_for_each_tier() -> None:
     expected.learn_load(0.4)
     expected.learn_load(0.02, "host")
     assert (expected.expected_load_s(), expected.expected_load_s("host")) == (0.4, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("forward_s", "in_flight", "picked"),
+    [
+        (5e-6, 3, 0),  # three of them are done before another worker would be awake
+        (5e-6, 40, 1),
+        (5e-3, 1, 1),
+    ],
+)
+def test_predicted_wakes_an_idle_worker_only_where_that_pays(forward_s: float, in_flight: int, picked: int) -> None:
+    busy = WorkerView(0, in_flight=in_flight, work_s=in_flight * forward_s, resident={ONE: "warm"})
+    idle = WorkerView(1, resident={ONE: "warm"})
+    assert policy("predicted", 0)(Request(ONE, 1, None, forward_s, 1.0), [busy, idle], 100) == picked

@@ -71,11 +71,11 @@ class _Served:
         self.stages = {stage: _Histogram(STAGE_BUCKETS_S) for stage in STAGES}
         self.cache: dict[str, int] = defaultdict(int)
         self._rows: list[tuple[float, ...]] = []
-        """Batch size and stages of calls that are not in the histograms yet."""
+        """Batch size, time in all and stages of calls that are not in the histograms yet."""
 
-    def ran(self, batch_size: int, timing: Mapping[str, float]) -> None:
+    def ran(self, batch_size: int, total_s: float, timing: Mapping[str, float]) -> None:
         """Keep a call's row; the histograms take many at once."""
-        self._rows.append((batch_size, *timing.values()))
+        self._rows.append((batch_size, total_s, *timing.values()))
         if len(self._rows) >= MOST_ROWS:
             self.settle()
 
@@ -83,7 +83,7 @@ class _Served:
         """Put the rows that are kept into the histograms."""
         if self._rows:
             for histogram, values in zip(
-                (self.batch_size, *self.stages.values()), zip(*self._rows, strict=True), strict=True
+                (self.batch_size, self.call_s, *self.stages.values()), zip(*self._rows, strict=True), strict=True
             ):
                 histogram.observe_all(values)
             self._rows.clear()
@@ -117,18 +117,19 @@ class Metrics(Collector):
 
     # ---- counting
 
-    def ran(self, service: Service, outcome: Outcome) -> None:
-        """A call was run by a worker."""
+    def ran(self, service: Service, outcome: Outcome, total_s: float) -> None:
+        """A call was run by a worker and has its answer."""
         reply, stages = outcome.reply, outcome.reply.stages
         served, images = self._served[service.name], len(outcome.reply.predictions)
         served.images += images
         served.cache[reply.cache] += 1
-        served.ran(reply.batch_size, outcome.timing)
+        served.codes[200] += 1
+        served.ran(reply.batch_size, total_s, outcome.timing)
         # A batch's load and forward stand in each of its calls: count this call's share.
         self._busy_s[outcome.worker] += (stages.load + stages.forward) * images / max(1, reply.batch_size)
 
-    def answered(self, service: str, code: int, total_s: float) -> None:
-        """A predict call of a known service got its answer."""
+    def failed(self, service: str, code: int, total_s: float) -> None:
+        """A predict call of a known service got an error."""
         served = self._served[service]
         served.codes[code] += 1
         served.call_s.observe(total_s)

@@ -127,13 +127,12 @@ class Calls:
     def _failed(self, service: Service, status: int, began: float) -> None:
         total_s = perf_counter() - began
         service.statistics.failed(total_s)
-        self._metrics.answered(service.name, status, total_s)
+        self._metrics.failed(service.name, status, total_s)
 
     def _succeeded(self, service: Service, outcome: Outcome, began: float) -> None:
         reply = outcome.reply
         service.statistics.succeeded(len(reply.predictions), reply.batch_size, outcome.timing, outcome.total_s)
-        self._metrics.ran(service, outcome)
-        self._metrics.answered(service.name, 200, perf_counter() - began)
+        self._metrics.ran(service, outcome, perf_counter() - began)
 
 
 def head(outcome: Outcome) -> dict[str, object]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,11 @@ class Server:
                 if part:
                     found.setdefault(part, []).append(child.pid)
         return found
+
+
+def end_all_when_told() -> None:
+    """Let SIGTERM unwind the program, so that the servers that it has started end with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def check_tools() -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 from dlclient.environment import environment
 from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Serving
-from driving import COMMANDS, HERE, START_S, Server, check_tools, dlserve, running, write_script
+from driving import COMMANDS, HERE, START_S, Server, check_tools, dlserve, end_all_when_told, running, write_script
 from serving import BODY_BYTES, JPEG, ZERO, Ask, Book, now, rate, ratios, take_turns, write
 
 ENVIRONMENTS = HERE.parent.parent / ".peers"
@@ -287,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = given.only.split(",")
     if unknown := set(asked) - set(names.split(",")):
         options.error(f"no peer {', '.join(sorted(unknown))}; there are: {names}")
+    end_all_when_told()
     if problem := check_tools():
         print(f"make bench-peers: {problem}", file=sys.stderr)
         return 1

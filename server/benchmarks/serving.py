@@ -37,7 +37,7 @@ from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Round, Serv
 from dlmodels import images
 from dlmodels.engines import create_engine
 from dlmodels.repository import read_model
-from driving import COMMANDS, START_S, Server, check_tools, dlserve, load, uvicorn, write_script
+from driving import COMMANDS, START_S, Server, check_tools, dlserve, end_all_when_told, load, uvicorn, write_script
 
 BODY_BYTES = 60_000
 JPEG = {"Content-Type": "image/jpeg"}
@@ -354,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--networks", default=",".join(NETWORKS), help="of the part networks")
     options.add_argument("--results", type=Path, default=Path("results/serving"))
     given = options.parse_args(arguments)
+    end_all_when_told()
     if problem := check_tools():
         print(f"make bench: {problem}", file=sys.stderr)
         return 1

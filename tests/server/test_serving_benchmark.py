@@ -38,7 +38,7 @@ def test_the_benchmark_measures_every_way_in_and_its_result_is_drawn(tmp_path: P
     assert {stage.stage for stage in result.stages} >= {"wire", "queue", "forward", "post", "front end"}
     assert all(len(ratio.values) == 1 for ratio in result.ratios)
     assert dlreport([str(tmp_path), "-o", str(tmp_path / "report")]) == 0
-    rows = list(csv.DictReader((tmp_path / "report/tables/measured.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "report/tables/measured.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["target"] for row in rows] == [one.target for one in result.measured]
     assert (tmp_path / "report/pictures/ratios.svg").is_file()
 

@@ -1,6 +1,6 @@
 # What people run. Python 3.11 or newer and make are all that is needed; everything else comes with the first target.
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test check bench fidelity clean
+.PHONY: help install lock demo test check bench bench-peers fidelity clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -41,12 +41,15 @@ check: install ## formatting, lint, types
 demo: install ## serve four small models, stream warm and cold at them, and report: results/demo (PORT=8080)
 	@$(BIN)/python -m dlclient.demo --port $(PORT)
 
-bench: install ## what the server, a cold reload and dlbench cost, as ratios measured in one run (needs wrk); ROUNDS=5
+bench: install ## what the server, a cold reload and dlbench cost, as ratios measured in one run: results/serving (needs wrk); ROUNDS=5
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/front_ends.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/reload.py
 	@$(BIN)/python server/benchmarks/overload.py
 	@$(BIN)/python clients/benchmarks/overhead.py --rounds $(ROUNDS)
+
+bench-peers: install ## the same model on other Python servers, in environments of their own (.peers), beside this one: results/peers; ROUNDS=5
+	@$(BIN)/python server/benchmarks/peers_bench.py --rounds $(ROUNDS)
 
 fidelity: install ## how close the stream's figures come to the truth here, and what it costs (needs wrk and a quiet machine); ROUNDS=5
 	@$(BIN)/python -m tests.loadgen.fidelity --rounds $(ROUNDS)

@@ -49,10 +49,17 @@ def _write_balance(folder: Path, into: Path | None) -> Path:
     return write_balance_report(folder, into)
 
 
+def _write_serving(folder: Path, into: Path | None) -> Path:
+    from dlreport.serving import write_serving_report  # noqa: PLC0415  as above
+
+    return write_serving_report(folder, into)
+
+
 _WRITERS: Mapping[str, Callable[[Path, Path | None], Path]] = {
     "stream": _write_stream,
     "bench": _write_bench,
     "balance": _write_balance,
+    "serving": _write_serving,
     SEARCH: _write_search,
 }
 """What a result is -> who reports on it: `kind` in run.json; a search where there is a search.json."""

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from dlclient.bench_result import read_bench, read_points
 from dlclient.errors import ResultError
+from dlclient.serving_result import read_serving
 
 from dlreport.compare.benches import stamps as bench_stamps
 from dlreport.errors import NotAResultError
@@ -17,6 +18,8 @@ from dlreport.quantity import moment
 from dlreport.search.answer import answer as search_answer
 from dlreport.search.answer import stamps as search_stamps
 from dlreport.search.view import load_search
+from dlreport.serving.answer import answer as serving_answer
+from dlreport.serving.report import hardware as serving_hardware
 from dlreport.stream import facts
 from dlreport.stream.comparison import answer as stream_answer
 from dlreport.stream.report import stamps as stream_stamps
@@ -102,7 +105,17 @@ def _bench(folder: Path) -> _Digest:
     return bench.started, told, f"{machine.host}: {devices}", bench_stamps(bench, points)
 
 
-_DIGESTS: Mapping[str, Callable[[Path], _Digest]] = {"stream": _stream, SEARCH: _search, "bench": _bench}
+def _serving(folder: Path) -> _Digest:
+    result = read_serving(folder)
+    return result.started, serving_answer(result), serving_hardware(result), ()
+
+
+_DIGESTS: Mapping[str, Callable[[Path], _Digest]] = {
+    "stream": _stream,
+    SEARCH: _search,
+    "bench": _bench,
+    "serving": _serving,
+}
 
 
 def _table(entries: Sequence[Entry]) -> Table:

@@ -8,7 +8,6 @@ there are is printed, since with fewer than four no gain can be seen, only what 
 
 import argparse
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import httpx
 from dlserve import hardware
-from serving import BODY_BYTES, START_S, dlserve, show, write_script, wrk
+from driving import START_S, Server, check_tools, dlserve, end_all_when_told, load, write_script
+from serving import BODY_BYTES, ZERO
 
 CLIENTS = 2
 CONNECTIONS = 4
@@ -27,26 +27,30 @@ GAIN, NO_LOSS = 1.7, 0.9
 """What is asked for with two front ends: on so many cores, and on fewer."""
 
 
-def rate(url: str, seconds: float, script: Path) -> float:
+def rate(server: Server, seconds: int, script: Path) -> float:
     """Requests per second of all client processes together."""
     with ThreadPoolExecutor(CLIENTS) as pool:
-        loads = [pool.submit(wrk, f"{url}/predict/zero", CONNECTIONS, seconds, script) for _ in range(CLIENTS)]
-        return sum(load.result().rate for load in loads)
+        loads = [pool.submit(load, server, "/predict/zero", CONNECTIONS, seconds, script) for _ in range(CLIENTS)]
+        return sum(one.result().rate_per_s for one in loads)
 
 
-def compare(fronts: int, rounds: int, seconds: float, folder: Path) -> float:
+def compare(fronts: int, rounds: int, seconds: int, folder: Path) -> float:
     """Print the rates, and the ratio; the median ratio."""
-    script = write_script(folder, os.urandom(BODY_BYTES))
-    with dlserve() as one, dlserve("--front-ends", str(fronts)) as several:
-        profile = {"mllib": "simulated", "parameters": {"mllib": {"decode": False}}}
-        for url in (one, several):
-            httpx.put(f"{url}/services/zero", json=profile, timeout=START_S).raise_for_status()
-            rate(url, 1, script)
+    script = write_script(folder, "raw", os.urandom(BODY_BYTES), {"Content-Type": "image/jpeg"})
+    with (
+        dlserve(folder / "one.log") as one,
+        dlserve(folder / "several.log", "--front-ends", str(fronts)) as several,
+    ):
+        for server in (one, several):
+            httpx.put(f"{server.url}/services/zero", json=ZERO, timeout=START_S).raise_for_status()
+            rate(server, 1, script)
         pairs = []
         for number in range(rounds):
-            order = (one, several) if number % 2 else (several, one)  # whoever is first may find a cooler machine
-            rates = {url: rate(url, seconds, script) for url in order}
-            pairs.append((rates[one], rates[several]))
+            if number % 2:  # whoever is first may find a cooler machine
+                pairs.append((rate(one, seconds, script), rate(several, seconds, script)))
+            else:
+                second = rate(several, seconds, script)
+                pairs.append((rate(one, seconds, script), second))
             print(f"  round {number + 1} of {rounds} done", file=sys.stderr)
     cores = hardware.cores()
     print(
@@ -56,24 +60,29 @@ def compare(fronts: int, rounds: int, seconds: float, folder: Path) -> float:
         print(f"  {name:<10} {statistics.median(rates_):7.0f} requests/s")
     enough = cores >= ENOUGH_CORES
     ratios = [more / less for less, more in pairs]
-    show(f"requests/s, {fronts} front ends / one", ratios, f"at least {GAIN if enough else NO_LOSS}")
+    middle = statistics.median(ratios)
+    print(
+        f"  requests/s, {fronts} front ends / one: {middle:.2f} x ({min(ratios):.2f} to {max(ratios):.2f}),"
+        f" goal at least {GAIN if enough else NO_LOSS}: {'met' if middle >= (GAIN if enough else NO_LOSS) else 'NOT met'}"
+    )
     if not enough:
         print(
             f"  {cores} cores are too few to judge the gain, which needs {ENOUGH_CORES}: this says what sharing costs"
         )
-    return statistics.median(ratios)
+    return middle
 
 
 def main() -> int:
     """Run it."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    options.add_argument("--seconds", type=int, default=3, help="of each measurement")
     options.add_argument("--front-ends", type=int, default=2)
     given = options.parse_args()
-    if shutil.which("wrk") is None:
-        print("front_ends.py: wrk is missing; install Debian's package: apt-get install wrk", file=sys.stderr)
+    if missing := check_tools():
+        print(f"front_ends.py: {missing}", file=sys.stderr)
         return 1
+    end_all_when_told()
     with tempfile.TemporaryDirectory() as folder:
         compare(given.front_ends, given.rounds, given.seconds, Path(folder))
     return 0

@@ -1,165 +1,261 @@
-"""What it costs to be a server: `make bench`. All figures are ratios measured in one run, medians over rounds.
+"""What it costs to be a server: `make bench`. Ratios measured in one run: every target is asked in turn in each round.
 
-1. A simulated model of zero cost and a raw body of 60 KB, beside a bare uvicorn ASGI app and a bare FastAPI app that read the
-   same body and return the same JSON. The load is wrk's: one client for latency, eight for throughput.
-2. A real network on two workers at eight clients, beside two processes that decode and run it in a loop with no server.
+    zero      a simulated model of zero cost, a body of 60 KB: raw bytes, base64 JSON, a path, KServe's binary tensors, beside a
+              bare uvicorn ASGI app and a bare FastAPI app that read the same body and return the same JSON; one client and eight
+    stages    of the same by one client: where the microseconds go
+    networks  real ones on torch, two workers with a thread each, at 1, 2, 8 and 32 clients, beside two processes that decode
+              and run them in a loop, and one such process beside one client; no server in between
+
+The load is wrk's. Processor time is /proc's. The result folder is drawn by dlreport.
 """
 
 import argparse
-import contextlib
+import base64
+import json
 import os
-import re
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.client import HTTPConnection
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 from dlclient import samples
+from dlclient.environment import environment
+from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Round, Serving, Stage
 from dlmodels import images
 from dlmodels.engines import create_engine
 from dlmodels.repository import read_model
+from driving import COMMANDS, START_S, Server, check_tools, dlserve, end_all_when_told, load, uvicorn, write_script
 
-COMMANDS = Path(sys.executable).parent
-HERE = Path(__file__).parent
 BODY_BYTES = 60_000
-START_S = 120
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+JPEG = {"Content-Type": "image/jpeg"}
+NETWORKS = ("squeezenet1_1", "resnet18", "resnet50")
+PARTS = ("zero", "stages", "networks")
+ZERO = {"mllib": "simulated", "parameters": {"mllib": {"decode": False}}}
+_STAGE_CALLS = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What wrk measured: median latency and requests per second."""
+@dataclass
+class Book:
+    """What a run has found so far."""
 
-    p50_s: float
-    rate: float
+    measured: list[Measured]
+    ratios: list[Ratio]
+    stages: list[Stage]
 
-
-def wrk(url: str, clients: int, seconds: float, script: Path) -> Load:
-    """Load `url` with POSTs of the body. Raises RuntimeError if any answer was an error."""
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + START_S).stdout  # noqa: S603
-    if "Non-2xx" in shown or "Socket errors" in shown:
-        raise RuntimeError(f"{url} answered with errors:\n{shown}")
-    latency = re.search(r"50%\s+([\d.]+)(us|ms|s)\b", shown)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", shown)
-    assert latency is not None
-    assert rate is not None
-    return Load(float(latency[1]) * _UNITS[latency[2]], float(rate[1]))
+    def rounds(self, part: str, target: str, clients: int) -> tuple[Round, ...]:
+        """Of one target; none where it failed."""
+        found = (one for one in self.measured if (one.part, one.target, one.clients) == (part, target, clients))
+        return next(found).rounds
 
 
-def write_script(folder: Path, body: bytes) -> Path:
-    """The Lua that makes wrk post `body` as a JPEG."""
-    (folder / "body").write_bytes(body)
-    script = folder / "post.lua"
-    script.write_text(
-        f'local file = io.open("{folder}/body", "rb")\n'
-        'wrk.method, wrk.body = "POST", file:read("*a")\n'
-        'wrk.headers["Content-Type"] = "image/jpeg"\n'
-    )
-    return script
+@dataclass(frozen=True)
+class Ask:
+    """One target: which server, where, with what."""
+
+    name: str
+    server: Server
+    path: str
+    script: Path
+    body: str
 
 
-@contextlib.contextmanager
-def running(command: list[str], ready: str) -> Iterator[str]:
-    """A server process, ended on leaving; yields what `ready` matched first on its standard error."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE)  # noqa: S603  our own commands
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if found := re.search(ready, line):
-                yield found[1]
-                return
-        raise RuntimeError(f"{' '.join(command)} did not start")
-    finally:
-        process.terminate()
-        process.communicate(timeout=START_S)
-
-
-def uvicorn(app: str) -> contextlib.AbstractContextManager[str]:
-    """One of the bare apps, on a free port."""
-    command = [sys.executable, "-m", "uvicorn", app, "--port", "0", "--no-access-log"]
-    return running([*command, "--loop", "uvloop", "--http", "httptools"], r"running on (http://[\d.:]+)")
-
-
-def dlserve(*options: str) -> contextlib.AbstractContextManager[str]:
-    """A dlserve with two workers, on a free port."""
-    command = [str(COMMANDS / "dlserve"), "--port", "0", "--workers", "2", "--devices", "cpu"]
-    return running([*command, *options], r"ready: (http://\S+)")
-
-
-def show(name: str, values: list[float], goal: str) -> None:
-    """A line of the result: a ratio's median, its range over the rounds, and what the issue asks for."""
-    values = sorted(values)
-    print(f"  {name:<66} {statistics.median(values):6.2f} x   ({values[0]:.2f} to {values[-1]:.2f})   goal {goal}")
-
-
-def zero_cost(rounds: int, seconds: float, folder: Path) -> None:
-    """Part 1: the server alone."""
-    script = write_script(folder, os.urandom(BODY_BYTES))
-    with uvicorn("bare:asgi") as bare, uvicorn("bare:api") as fastapi, dlserve() as url:
-        profile = {"mllib": "simulated", "parameters": {"mllib": {"decode": False}}}
-        httpx.put(f"{url}/services/zero", json=profile, timeout=START_S).raise_for_status()
-        targets = {"uvicorn": f"{bare}/", "fastapi": f"{fastapi}/", "dlserve": f"{url}/predict/zero"}
-        for target in targets.values():
-            wrk(target, 8, 1, script)
-        results: list[dict[tuple[str, int], Load]] = []
-        for number in range(rounds):
-            results.append(
-                {
-                    (name, clients): wrk(target, clients, seconds, script)
-                    for clients in (1, 8)
-                    for name, target in targets.items()
-                }
+def take_turns(part: str, asks: Sequence[Ask], clients: Sequence[int], rounds: int, seconds: int, book: Book) -> None:
+    """Ask every target in each round. One that answers with an error is a row that says so."""
+    found: dict[tuple[str, int], list[Round]] = {(ask.name, count): [] for ask in asks for count in clients}
+    failed: dict[str, str] = {}
+    for ask in asks:
+        _guarded(failed, ask, lambda ask: load(ask.server, ask.path, max(clients), 1, ask.script))
+    for number in range(rounds):
+        for count in clients:
+            for ask in asks:
+                if made := _guarded(failed, ask, lambda ask: load(ask.server, ask.path, count, seconds, ask.script)):  # noqa: B023  called at once
+                    found[ask.name, count].append(made)
+        print(f"  {part}: round {number + 1} of {rounds} done", file=sys.stderr)
+    for ask in asks:
+        for count in clients:
+            rounds_of = () if ask.name in failed else tuple(found[ask.name, count])
+            failure = failed.get(ask.name, "")
+            book.measured.append(
+                Measured(part=part, target=ask.name, clients=count, body=ask.body, rounds=rounds_of, failure=failure)
             )
-            print(f"  round {number + 1} of {rounds} done", file=sys.stderr)
-    print(f"\nzero-cost simulated model, raw body of {BODY_BYTES} bytes, 2 workers, {rounds} rounds of {seconds:g} s")
-    for name in targets:
-        one = statistics.median(result[name, 1].p50_s for result in results)
-        eight = statistics.median(result[name, 8].rate for result in results)
-        print(f"  {name:<10} one client: p50 {one * 1e3:6.3f} ms      eight clients: {eight:7.0f} requests/s")
-    ratio = [result["dlserve", 1].p50_s / result["uvicorn", 1].p50_s for result in results]
-    show("p50 of one client, dlserve / bare uvicorn", ratio, "at most 2")
-    ratio = [result["dlserve", 8].rate / result["fastapi", 8].rate for result in results]
-    show("requests/s of eight clients, dlserve / bare FastAPI", ratio, "at least 0.7")
 
 
-def loop(folder: str, image: bytes, seconds: float, together: Barrier, report: Callable[[float], None]) -> None:
-    """Decode and run, again and again, in this process: images per second."""
+def _guarded(failed: dict[str, str], ask: Ask, do: Callable[[Ask], Round]) -> Round | None:
+    if ask.name in failed:
+        return None
+    try:
+        return do(ask)
+    except (RuntimeError, subprocess.TimeoutExpired) as exc:
+        failed[ask.name] = str(exc)[:300]
+        return None
+
+
+def ratios(
+    book: Book, part: str, ours: tuple[str, int], theirs: tuple[str, int], of: Callable[[Round], float]
+) -> tuple[float, ...]:
+    """Round by round; none where one of them failed."""
+    pairs = zip(book.rounds(part, *ours), book.rounds(part, *theirs), strict=False)
+    return tuple(of(one) / of(other) for one, other in pairs)
+
+
+def zero_bodies(folder: Path) -> dict[str, tuple[str, Path, str]]:
+    """Path, script and words for each way in."""
+    raw = os.urandom(BODY_BYTES)
+    file = folder / "zero.jpg"
+    file.write_bytes(raw)
+    text = base64.b64encode(raw).decode()
+    tensor = {"name": "input", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": BODY_BYTES + 4}}
+    wanted = {"inputs": [tensor], "outputs": [{"name": "probabilities", "parameters": {"classification": 5}}]}
+    head = json.dumps(wanted).encode()
+    binary = head + BODY_BYTES.to_bytes(4, "little") + raw
+    json_type = {"Content-Type": "application/json"}
+
+    def document(item: str) -> bytes:
+        return json.dumps({"service": "zero", "data": [item]}).encode()
+
+    kserve = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    return {
+        "raw": ("/predict/zero", write_script(folder, "raw", raw, JPEG), "60 KB, raw"),
+        "base64": ("/predict", write_script(folder, "base64", document(text), json_type), "80 KB, base64 in JSON"),
+        "path": ("/predict", write_script(folder, "path", document(str(file)), json_type), "a path of 60 KB"),
+        "kserve": ("/v2/models/zero/infer", write_script(folder, "kserve", binary, kserve), "60 KB, KServe binary"),
+    }
+
+
+def zero_cost(rounds: int, seconds: int, folder: Path, book: Book, *, stages_only: bool = False) -> None:
+    """The server alone."""
+    ways = zero_bodies(folder)
+    with ExitStack() as stack:
+        bare = stack.enter_context(uvicorn("bare:asgi", folder / "bare.log"))
+        fastapi = stack.enter_context(uvicorn("bare:api", folder / "fastapi.log"))
+        ours = stack.enter_context(dlserve(folder / "dlserve.log", "--data-root", str(folder)))
+        httpx.put(f"{ours.url}/services/zero", json=ZERO, timeout=START_S).raise_for_status()
+        if stages_only:
+            where_it_goes(ours, (folder / "raw.body").read_bytes(), bare, book)
+            return
+        asks = [
+            Ask("bare uvicorn", bare, "/", ways["raw"][1], "60 KB, raw"),
+            Ask("bare FastAPI", fastapi, "/", ways["raw"][1], "60 KB, raw"),
+            *(Ask(f"dlserve, {way}", ours, *rest) for way, rest in ways.items()),
+        ]
+        take_turns("zero", asks, (1, 8), rounds, seconds, book)
+
+    def of(target: str, clients: int, base: str, value: Callable[[Round], float]) -> tuple[float, ...]:
+        return ratios(book, "zero", (target, clients), (base, clients), value)
+
+    raw = "dlserve, raw"
+    book.ratios += [
+        Ratio(text="raw, one client: p50 / bare uvicorn's", values=of(raw, 1, "bare uvicorn", p50), at_most=1.5),
+        Ratio(
+            text="raw, 8 clients: requests/s / bare FastAPI's", values=of(raw, 8, "bare FastAPI", rate), at_least=1.3
+        ),
+        Ratio(
+            text="raw, 8 clients: CPU per request / bare uvicorn's", values=of(raw, 8, "bare uvicorn", cpu), at_most=3
+        ),
+        Ratio(text="raw, one client: CPU per request / bare uvicorn's", values=of(raw, 1, "bare uvicorn", cpu)),
+        *(
+            Ratio(text=f"{way}, 8 clients: requests/s / raw", values=of(f"dlserve, {way}", 8, raw, rate))
+            for way in ways
+            if way != "raw"
+        ),
+    ]
+
+
+def p50(one: Round) -> float:
+    """Of a round."""
+    assert one.p50_s is not None
+    return one.p50_s
+
+
+def rate(one: Round) -> float:
+    """Of a round."""
+    return one.rate_per_s
+
+
+def cpu(one: Round) -> float:
+    """Of a round, all processes of the server."""
+    return one.cpu_s["all"]
+
+
+def where_it_goes(ours: Server, body: bytes, bare: Server, book: Book) -> None:
+    """Medians over one client's calls: what each answer tells of itself, and what of the client's time is outside of it."""
+    base = statistics.median(client_s for client_s, _ in _asked(bare, "/", body))
+    calls = list(_asked(ours, "/predict/zero", body))
+    names = ("wire", "decode", "queue", "demote", "load", "forward", "post")
+    told: dict[str, list[float]] = {
+        name: [] for name in ("bare uvicorn and client", "HTTP and render", "front end", *names)
+    }
+    for client_s, answer in calls:
+        head = answer["head"]
+        total_s = head["time"] / 1e3
+        timing = head["timing"]
+        told["bare uvicorn and client"].append(base)
+        told["HTTP and render"].append(client_s - total_s - base)
+        told["front end"].append(total_s - sum(timing.values()))
+        for name in names:
+            told[name].append(timing[name])
+    kept = {name: statistics.median(values) for name, values in told.items()}
+    book.stages += [Stage(target="dlserve, raw", stage=name, seconds=value) for name, value in kept.items() if value]
+
+
+def _asked(server: Server, path: str, body: bytes) -> Iterator[tuple[float, Any]]:
+    address = urlsplit(server.url)
+    assert address.hostname is not None
+    connection = HTTPConnection(address.hostname, address.port, timeout=START_S)
+    for number in range(_STAGE_CALLS + _STAGE_CALLS // 10):
+        began = perf_counter()
+        connection.request("POST", path, body, JPEG)
+        content = connection.getresponse().read()
+        taken = perf_counter() - began
+        if number >= _STAGE_CALLS // 10:
+            yield taken, json.loads(content)
+    connection.close()
+
+
+def loop(folder: str, image: bytes, seconds: float, together: Barrier, report: Callable[[Any], None]) -> None:
+    """Decode and run, again and again, in this process: images per second and the median of one."""
     engine = create_engine("torch", "cpu", 1)
     engine.start()
     model = engine.prepare(read_model(Path(folder)))
     model.load()
     spec = model.spec.input
+    times: list[float] = []
 
     def once() -> None:
+        began = perf_counter()
         model.run(images.normalize(images.decode(image, spec, 1 << 26), spec)[None])
+        times.append(perf_counter() - began)
 
     for _ in range(3):
         once()
+    times.clear()
     together.wait(START_S)
-    count, began = 0, perf_counter()
+    began = perf_counter()
     while perf_counter() - began < seconds:
         once()
-        count += 1
-    report(count / (perf_counter() - began))
+    report((len(times) / (perf_counter() - began), statistics.median(times)))
 
 
-def two_loops(folder: Path, image: bytes, seconds: float) -> float:
-    """Two processes with no server: images per second together."""
+def loops(count: int, folder: Path, image: bytes, seconds: float) -> Round:
+    """Processes with no server, together."""
     context = get_context("spawn")
-    together = context.Barrier(2)
-    rates: Any = context.SimpleQueue()
+    together = context.Barrier(count)
+    answers: Any = context.SimpleQueue()
     processes = [
-        context.Process(target=loop, args=(str(folder), image, seconds, together, rates.put)) for _ in range(2)
+        context.Process(target=loop, args=(str(folder), image, seconds, together, answers.put)) for _ in range(count)
     ]
     for process in processes:
         process.start()
@@ -167,48 +263,124 @@ def two_loops(folder: Path, image: bytes, seconds: float) -> float:
         process.join(START_S + seconds)
         if process.exitcode != 0:
             raise RuntimeError(f"a loop without a server ended with {process.exitcode}")
-    return float(rates.get() + rates.get())
+    found = [answers.get() for _ in processes]
+    return Round(p50_s=max(median for _, median in found), rate_per_s=sum(each for each, _ in found))
 
 
-def real_network(name: str, rounds: int, seconds: float, folder: Path) -> None:
-    """Part 2: the server with a real network."""
+def network(name: str, rounds: int, seconds: int, folder: Path, book: Book) -> None:
+    """The server with a real network, and two processes without one."""
     repository = folder / "models"
     build = [str(COMMANDS / "dlmodels"), "build", name, "--repository", str(repository)]
     subprocess.run(build, check=True, capture_output=True, timeout=START_S)  # noqa: S603
     image = samples.sample_images((500,))["astronaut-500.jpg"]
-    script = write_script(folder, image)
-    served, looped = [], []
-    with dlserve("--models-dir", str(repository), "--preload", name) as url:
-        wrk(f"{url}/predict/{name}", 8, 3, script)
+    script = write_script(folder, name, image, JPEG)
+    path = f"/predict/{name}"
+    body = f"a JPEG of {len(image)} bytes"
+    alone: dict[int, list[Round]] = {1: [], 2: []}
+    served: dict[int, list[Round]] = {1: [], 2: [], 8: [], 32: []}
+    with dlserve(folder / f"{name}.log", "--models-dir", str(repository), "--preload", name) as ours:
+        load(ours, path, 8, 2, script)
         for number in range(rounds):
-            looped.append(two_loops(repository / name, image, seconds))
-            served.append(wrk(f"{url}/predict/{name}", 8, seconds, script).rate)
-            print(f"  round {number + 1} of {rounds} done", file=sys.stderr)
-    print(f"\n{name} on 2 workers with one thread each, a JPEG of {len(image)} bytes, {rounds} rounds of {seconds:g} s")
-    print(
-        f"  two loops, no server {statistics.median(looped):7.1f} images/s   dlserve {statistics.median(served):7.1f} images/s"
-    )
-    ratio = [ours / theirs for ours, theirs in zip(served, looped, strict=True)]
-    show("images/s of eight clients, dlserve / two loops with no server", ratio, "at least 0.95")
+            for count, found in alone.items():
+                found.append(loops(count, repository / name, image, seconds))
+            for count, found in served.items():
+                found.append(load(ours, path, count, seconds, script))
+            print(f"  {name}: round {number + 1} of {rounds} done", file=sys.stderr)
+    for target, rows in (("no server", alone), ("dlserve", served)):
+        for count, found in rows.items():
+            book.measured.append(Measured(part=name, target=target, clients=count, body=body, rounds=tuple(found)))
+    eight = ratios(book, name, ("dlserve", 8), ("no server", 2), rate)
+    one = zip(book.rounds(name, "dlserve", 1), book.rounds(name, "no server", 1), strict=True)
+    more = tuple((p50(ours_) - p50(theirs)) * 1e3 for ours_, theirs in one)
+    book.ratios += [
+        Ratio(text=f"{name}, 8 clients: images/s / two loops with no server", values=eight, at_least=0.97),
+        Ratio(text=f"{name}, one client: p50 above the call in process", unit="ms", values=more, at_most=0.6),
+    ]
 
 
-def main() -> int:
-    """Run both parts."""
+def show(result: Serving) -> None:
+    """The result for people who do not open the report."""
+    for one in result.measured:
+        what = f"{one.part:<14} {one.target:<22} {one.clients:>3} clients"
+        if one.failure:
+            print(f"  {what}  failed: {one.failure}")
+            continue
+        middle = statistics.median(each.rate_per_s for each in one.rounds)
+        times = [each.p50_s for each in one.rounds if each.p50_s is not None]
+        used = {part: statistics.median(each.cpu_s[part] for each in one.rounds) for part in one.rounds[0].cpu_s}
+        shown = "  ".join(f"{part} {value * 1e6:.0f}" for part, value in used.items())
+        print(f"  {what}  p50 {statistics.median(times) * 1e3:8.3f} ms  {middle:9.1f} /s  CPU us: {shown}")
+    for stage in result.stages:
+        print(f"  {stage.target}: {stage.stage:<24} {stage.seconds * 1e6:7.1f} us")
+    for ratio in result.ratios:
+        goal = ""
+        if ratio.at_least is not None or ratio.at_most is not None:
+            goal = f"goal at least {ratio.at_least}" if ratio.at_most is None else f"goal at most {ratio.at_most}"
+        values = sorted(ratio.values)
+        if values:
+            middle = statistics.median(values)
+            print(f"  {ratio.text:<58} {middle:6.2f} {ratio.unit}  ({values[0]:.2f} to {values[-1]:.2f})  {goal}")
+
+
+def write(folder: Path, result: Serving) -> None:
+    """run.json, and what it says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+    show(result)
+    print(f"\nresult: {folder}   (dlreport {folder})")
+
+
+def now() -> str:
+    """ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def parts(given: str) -> tuple[str, ...]:
+    """`--only`. Raises ArgumentTypeError naming what there is."""
+    found = tuple(given.split(","))
+    if unknown := set(found) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts that are asked for."""
     options = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument(
-        "--seconds", type=float, default=3.0, help="of each measurement; the real network takes thrice that"
-    )
-    options.add_argument("--network", default="resnet18")
-    given = options.parse_args()
-    if shutil.which("wrk") is None:
-        print("make bench: wrk is missing; install Debian's package: apt-get install wrk", file=sys.stderr)
+    options.add_argument("--seconds", type=int, default=2, help="of each measurement, whole ones")
+    options.add_argument("--only", type=parts, default=PARTS, help=f"some of {','.join(PARTS)}")
+    options.add_argument("--networks", default=",".join(NETWORKS), help="of the part networks")
+    options.add_argument("--results", type=Path, default=Path("results/serving"))
+    given = options.parse_args(arguments)
+    end_all_when_told()
+    if problem := check_tools():
+        print(f"make bench: {problem}", file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory() as folder:
-        zero_cost(given.rounds, given.seconds, Path(folder))
-        real_network(given.network, given.rounds, 3 * given.seconds, Path(folder))
+    began, book = now(), Book([], [], [])
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        if "zero" in given.only:
+            zero_cost(given.rounds, given.seconds, folder, book)
+        if "stages" in given.only:
+            zero_cost(given.rounds, given.seconds, folder, book, stages_only=True)
+        for name in given.networks.split(",") if "networks" in given.only else ():
+            network(name, given.rounds, given.seconds, folder, book)
+    title = "What it costs to be a server"
+    result = Serving(
+        schema=SERVING_SCHEMA,
+        kind="serving",
+        title=title,
+        started=began,
+        seconds=given.seconds,
+        command=tuple(sys.argv),
+        environment=environment(),
+        measured=tuple(book.measured),
+        ratios=tuple(book.ratios),
+        stages=tuple(book.stages),
+    )
+    write(given.results, result)
     return 0
 
 

@@ -229,3 +229,17 @@ def test_the_margin_is_above_what_most_calls_take() -> None:
     for ratio in ratios:
         expected.learn_ratio(ratio)
     assert expected.margin == pytest.approx(1.45, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("forward_s", "in_flight", "picked"),
+    [
+        (5e-6, 3, 0),  # three of them are done before another worker would be awake
+        (5e-6, 40, 1),
+        (5e-3, 1, 1),
+    ],
+)
+def test_predicted_wakes_an_idle_worker_only_where_that_pays(forward_s: float, in_flight: int, picked: int) -> None:
+    busy = WorkerView(0, in_flight=in_flight, work_s=in_flight * forward_s, resident={ONE: "warm"})
+    idle = WorkerView(1, resident={ONE: "warm"})
+    assert policy("predicted", 0)(Request(ONE, 1, None, forward_s, 1.0), [busy, idle], 100) == picked

@@ -35,6 +35,7 @@ from dlserve.front.dealing import Dealing, counting_protocol
 from dlserve.front.dispatch import Dispatcher
 from dlserve.front.fellows import Fellows
 from dlserve.front.fetch import Fetcher
+from dlserve.front.http import Protocol
 from dlserve.front.link import Link
 from dlserve.front.loading import Loader
 from dlserve.front.metrics import Metrics
@@ -163,7 +164,7 @@ class FrontEnd:
         links = await loop.create_unix_server(lambda: Link(self.pool), sock=workers)
         settings = uvicorn.Config(
             self.app,
-            http="httptools" if self._board is None else counting_protocol(self._board),
+            http=Protocol if self._board is None else counting_protocol(self._board),
             loop="none",
             ws="none",
             lifespan="off",

@@ -6,17 +6,17 @@ import logging
 import socket
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dlserve.board import Board
+from dlserve.front.http import Protocol
 
 log = logging.getLogger(__name__)
 
 
 def counting_protocol(board: Board) -> type[asyncio.Protocol]:
-    """Uvicorn's HTTP, that tells the board of every connection that has ended."""
+    """The HTTP of a front end that tells the board of every connection that has ended."""
 
-    class Counting(HttpToolsProtocol):
+    class Counting(Protocol):
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             board.closed()

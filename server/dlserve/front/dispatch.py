@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+import msgspec
 from dlmodels.images import InputSpec
 
 from dlserve.errors import (
@@ -40,6 +41,9 @@ _SAME_S = 1e-6
 """Calls of one batch tell the same end of their forward, but for the rounding of floats."""
 STALE_S = 2.0
 """What was learned of a model longer ago than this refuses no call: one is let through, to learn from."""
+LONE_IN_A_ROW = 16
+"""So many calls one after the other, none beside another, make a single client. Of several clients' calls many find
+themselves alone for a moment too, and who spins then takes the processor from those that are about to come."""
 _FAILURES: dict[FailureKind, type[ApiError]] = {
     "input": InputError,
     "request": RequestError,
@@ -54,8 +58,7 @@ class ClientLeftError(Exception):
     """The client closed its connection before its answer was ready; there is nobody to answer."""
 
 
-@dataclass(slots=True)
-class PredictCall:
+class PredictCall(msgspec.Struct, eq=False):
     """One predict call. `body` holds the items' bytes in order; `began` is when the server first heard of it."""
 
     service: Service
@@ -78,8 +81,7 @@ class PredictCall:
             self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """A call's answer, the worker that gave it, and where its time went: seconds by stage, and in all."""
 
     reply: Reply
@@ -90,8 +92,7 @@ class Outcome:
     """What it was expected to take in the worker; 0 where nothing was known of its model yet."""
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
+class _Flight(msgspec.Struct, eq=False):
     """A job under way: what the sweep needs to know of it."""
 
     call: PredictCall
@@ -157,6 +158,8 @@ class Dispatcher:
         self._flights: set[_Flight] = set()
         self._waiting = 0
         """Calls for which no worker is up."""
+        self._in_a_row = 0
+        """Calls since two were under way at a time."""
         self._spin_until = 0.0
         self._spinning = False
 
@@ -292,7 +295,8 @@ class Dispatcher:
 
     async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, _Flight]:
         pool, service = self._pool, request.service
-        lone = not self._flights and (pool.board is None or pool.board.quiet_elsewhere())
+        self._in_a_row = 0 if self._flights else self._in_a_row + 1
+        lone = self._in_a_row > LONE_IN_A_ROW and (pool.board is None or pool.board.quiet_elsewhere())
         try:
             flight, answer_to_come = self._ask(call, view, lone=lone)
         except BaseException:
@@ -347,14 +351,15 @@ class Dispatcher:
         self.counts.late += call.deadline is not None and now > call.deadline
         if view.prefetched and self._prefetcher is not None:
             self._prefetcher.answered(call.service, view)
-        wire_s = (stages.received - sent) + (now - stages.replied)
-        timing = dict(
-            zip(
-                STAGES,
-                (wire_s, stages.decode, stages.queue, stages.demote, stages.load, stages.forward, stages.post),
-                strict=True,
-            )
-        )
+        timing = {  # by STAGES, in their order
+            "wire": (stages.received - sent) + (now - stages.replied),
+            "decode": stages.decode,
+            "queue": stages.queue,
+            "demote": stages.demote,
+            "load": stages.load,
+            "forward": stages.forward,
+            "post": stages.post,
+        }
         return Outcome(reply, view.index, timing, now - call.began, predicted_s)
 
     def _learn(self, view: WorkerView, reply: Reply, flight: _Flight, predicted_s: float) -> None:

@@ -60,7 +60,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._last_id = 0
-        self._unread = bytearray()
+        self._unread = b""
         self._decode = msgspec.msgpack.Decoder(ToFront).decode
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -79,21 +79,21 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the complete frames out of what has come."""
-        self._unread += data
-        start, unread = 0, self._unread
-        while len(unread) - start >= HEADER.size:
+        unread = self._unread + data if self._unread else data
+        start, come = 0, len(unread)
+        while come - start >= HEADER.size:
             size, body = HEADER.unpack_from(unread, start)
             if size > MAX_META_BYTES or body:
                 log.error("a worker sent what is no frame (%d bytes, body %d): its connection is closed", size, body)
                 self.close()
                 return
             end = start + HEADER.size + size
-            if len(unread) < end:
+            if come < end:
                 break
-            message = self._decode(bytes(unread[start + HEADER.size : end]))
+            message = self._decode(unread[start + HEADER.size : end])
             start = end
             self._take(message)
-        del unread[:start]
+        self._unread = unread[start:]
 
     def _take(self, message: ToFront) -> None:
         self.last_progress = perf_counter()

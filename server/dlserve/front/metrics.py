@@ -5,9 +5,10 @@ One thread owns them, so there are no locks on the way of a request; prometheus-
 
 import copy
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import repeat
 from typing import Any
 
 import psutil
@@ -20,7 +21,7 @@ from dlserve import hardware
 from dlserve.front.dispatch import STAGES, Counts, Outcome
 from dlserve.front.pool import Worker
 from dlserve.front.prefetching import OUTCOMES, Hints
-from dlserve.front.services import Registry, Service
+from dlserve.front.services import MOST_ROWS, Registry, Service
 from dlserve.front.tally import Tally, statistics_of
 from dlserve.messages import Evicted, Loaded
 
@@ -48,6 +49,12 @@ class _Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Many at once cost each a fraction of what one costs."""
+        for place, count in Counter(map(bisect_left, repeat(self.bounds), values)).items():
+            self.counts[place] += count
+        self.total += sum(values)
+
     def plain(self) -> list[Any]:
         """For another front end; see `add`."""
         return [self.counts, self.total]
@@ -69,7 +76,7 @@ class _Histogram:
 class _Served:
     """What one service has answered; the label is its name, so a re-created service goes on counting."""
 
-    __slots__ = ("batch_size", "cache", "call_s", "codes", "images", "prediction", "stages")
+    __slots__ = ("_rows", "batch_size", "cache", "call_s", "codes", "images", "prediction", "stages")
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = defaultdict(int)
@@ -79,6 +86,23 @@ class _Served:
         self.prediction = _Histogram(ERROR_BUCKETS)
         self.stages = {stage: _Histogram(STAGE_BUCKETS_S) for stage in STAGES}
         self.cache: dict[str, int] = defaultdict(int)
+        self._rows: list[tuple[float, ...]] = []
+        """Batch size, time in all and stages of calls that are not in the histograms yet."""
+
+    def ran(self, batch_size: int, total_s: float, timing: Mapping[str, float]) -> None:
+        """Keep a call's row; the histograms take many at once."""
+        self._rows.append((batch_size, total_s, *timing.values()))
+        if len(self._rows) >= MOST_ROWS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Put the rows that are kept into the histograms."""
+        if self._rows:
+            for histogram, values in zip(
+                (self.batch_size, self.call_s, *self.stages.values()), zip(*self._rows, strict=True), strict=True
+            ):
+                histogram.observe_all(values)
+            self._rows.clear()
 
     def plain(self) -> list[Any]:
         """For another front end; see `add`."""
@@ -129,22 +153,21 @@ class Metrics(Collector):
 
     # ---- counting
 
-    def ran(self, service: Service, outcome: Outcome) -> None:
-        """A call was run by a worker."""
+    def ran(self, service: Service, outcome: Outcome, total_s: float) -> None:
+        """A call was run by a worker and has its answer."""
         reply, stages = outcome.reply, outcome.reply.stages
         served, images = self._served[service.name], len(outcome.reply.predictions)
         served.images += images
         served.cache[reply.cache] += 1
-        served.batch_size.observe(reply.batch_size)
-        for stage, seconds in outcome.timing.items():
-            served.stages[stage].observe(seconds)
+        served.codes[200] += 1
+        served.ran(reply.batch_size, total_s, outcome.timing)
         if outcome.predicted_s:
             served.prediction.observe(abs(outcome.predicted_s / stages.in_worker_s - 1))
         # A batch's load and forward stand in each of its calls: count this call's share.
         self._busy_s[outcome.worker] += (stages.load + stages.forward) * images / max(1, reply.batch_size)
 
-    def answered(self, service: str, code: int, total_s: float) -> None:
-        """A predict call of a known service got its answer."""
+    def failed(self, service: str, code: int, total_s: float) -> None:
+        """A predict call of a known service got an error."""
         served = self._served[service]
         served.codes[code] += 1
         served.call_s.observe(total_s)
@@ -171,6 +194,9 @@ class Metrics(Collector):
 
     def tally(self) -> Tally:
         """All that this front end has counted, for the others."""
+        for served in self._served.values():
+            served.settle()
+        services = (*self._services, *self._services.unloaded)
         return Tally(
             served={name: served.plain() for name, served in self._served.items()},
             counts=[
@@ -183,7 +209,7 @@ class Metrics(Collector):
                 {key: [times] for key, times in self._hints.outcomes.items()},
                 {(name,): [times] for name, times in self._hints.used.items()},
             ],
-            statistics={service.lineage: service.statistics for service in (*self._services, *self._services.unloaded)},
+            statistics={service.lineage: service.statistics.settled() for service in services},
             process={sample.name: sample.value for family in self._process.collect() for sample in family.samples},
         )
 
@@ -280,6 +306,7 @@ class Metrics(Collector):
         )
         cache = _counter("dlserve_cache_requests", "Calls by where they found the weights", "service", "temperature")
         for name, served in self._served.items():
+            served.settle()
             for code, count in served.codes.items():
                 codes.add_metric([name, str(code)], count)
             images.add_metric([name], served.images)

@@ -29,13 +29,6 @@ def worth_prefetching(request: Request, weights_bytes: int, workers: Sequence[Wo
     Of several the one with the quickest load, then the most room. Cold starts are measured, never helped.
     """
     service = request.service
-    if request.cache not in (None, "warm"):
-        return None
-    if any(service in worker.prefetching or service in worker.hinted for worker in workers):
-        return None
-    queues_s = [worker.work_s for worker in workers if service in worker.resident]
-    if not queues_s:
-        return None
     free = [
         position
         for position, worker in enumerate(workers)
@@ -45,8 +38,15 @@ def worth_prefetching(request: Request, weights_bytes: int, workers: Sequence[Wo
         and service not in worker.resident
         and service not in worker.awaited
         and worker.free_bytes >= weights_bytes
-        and min(queues_s) > PREFETCH_SHARE * load_s_on(request, worker)
     ]
+    if (
+        not free
+        or request.cache not in (None, "warm")
+        or any(service in worker.prefetching or service in worker.hinted for worker in workers)
+    ):
+        return None
+    queue_s = min((worker.work_s for worker in workers if service in worker.resident), default=0.0)
+    free = [position for position in free if queue_s > PREFETCH_SHARE * load_s_on(request, workers[position])]
     return min(free, key=lambda p: (load_s_on(request, workers[p]), -workers[p].free_bytes), default=None)
 
 

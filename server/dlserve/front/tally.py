@@ -30,9 +30,9 @@ def statistics_of(service: Service, others: Sequence[Tally]) -> Statistics:
     """A service's totals over all front ends."""
     parts = [tally.statistics[service.lineage] for tally in others if service.lineage in tally.statistics]
     if not parts:
-        return service.statistics
+        return service.statistics.settled()
     total = Statistics()
-    for part in (service.statistics, *parts):
+    for part in (service.statistics.settled(), *parts):
         total.add(part)
     return total
 

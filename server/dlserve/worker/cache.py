@@ -9,11 +9,12 @@ the same model meanwhile finds it warm.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
+from types import TracebackType
 
+import msgspec
 from dlmodels.engines.base import Model, Temperature
 from dlmodels.errors import OutOfMemoryError
 from dlmodels.spec import ModelSpec
@@ -28,8 +29,7 @@ from dlserve.worker.tier import Books
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
+class Resident(msgspec.Struct, frozen=True, gc=False):
     """A model whose weights are on the device."""
 
     model: Model
@@ -99,12 +99,14 @@ class ModelCache:
         with self._lock:
             self._entries[service] = Entry(service, model, pinned)
 
-    @contextmanager
-    def use(self, service: int, why: Why = "request", requests: int = 1) -> Iterator[Resident]:
+    def use(self, service: int, why: Why = "request", requests: int = 1) -> AbstractContextManager[Resident]:
         """The service's model, on the device and staying there inside the `with`. `requests`: that want it at once.
 
-        Raises CannotFitError, or LoadError or OutOfMemoryError from the model; nothing of it is then on the device.
+        Entering raises CannotFitError, or LoadError or OutOfMemoryError from the model; nothing of it is then on the device.
         """
+        return _Use(self, service, why, requests)
+
+    def _take(self, service: int, why: Why, requests: int) -> tuple[Entry, Resident]:
         with self._lock:
             entry = self._entries[service]
             if why in {"request", "cold"}:
@@ -112,11 +114,11 @@ class ModelCache:
                 entry.usage.used(self._clock(), requests if why == "request" else 0)
             resident = self._ensure(entry, why)
             entry.users += 1
-        try:
-            yield resident
-        finally:
-            with self._lock:
-                entry.users -= 1
+        return entry, resident
+
+    def _give_back(self, entry: Entry) -> None:
+        with self._lock:
+            entry.users -= 1
 
     def prefetch(self, service: int) -> float:
         """Bring the service's weights to the device if no other must leave for them; the seconds of the load, 0 if none.
@@ -261,3 +263,24 @@ class ModelCache:
         entry.model.unload()
         size = self.device.take(entry.service)
         self._on_event(Evicted(entry.service, "device", reason, self._clock(), size, self.device.used_bytes))
+
+
+class _Use:
+    """What `ModelCache.use` returns; a class, for a generator would cost a job more than the rest of it."""
+
+    __slots__ = ("_cache", "_entry", "_requests", "_service", "_why")
+
+    def __init__(self, cache: ModelCache, service: int, why: Why, requests: int) -> None:
+        self._cache = cache
+        self._service = service
+        self._why: Why = why
+        self._requests = requests
+        self._entry: Entry | None = None
+
+    def __enter__(self) -> Resident:
+        self._entry, resident = self._cache._take(self._service, self._why, self._requests)  # noqa: SLF001  a part of it
+        return resident
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        assert self._entry is not None
+        self._cache._give_back(self._entry)  # noqa: SLF001  as above

@@ -59,7 +59,8 @@ class FrameReader:
             if not received:
                 return None
             self._end = received
-        self._look_ahead(HEADER.size)
+        if self._end - self._begin < HEADER.size:
+            self._look_ahead(HEADER.size)
         meta_size, body_size = HEADER.unpack_from(self._ahead, self._begin)
         self._begin += HEADER.size
         if meta_size > MAX_META_BYTES:
@@ -135,7 +136,7 @@ class FrameWriter:
 
     def send(self, *frames: bytes) -> None:
         """Send frames now, or leave them to the thread that is sending."""
-        self._pending.extend(frames)
+        self._pending += frames
         # Looked at again after each release: a frame that came while we were sending has nobody else.
         while self._pending and self._sending.acquire(blocking=False):
             try:
@@ -149,10 +150,13 @@ class FrameWriter:
             self._send_pending()
 
     def _send_pending(self) -> None:
-        frames = [self._pending.popleft() for _ in range(len(self._pending))]
-        if not frames:
+        pending = self._pending
+        if not pending:
             return
+        count = len(pending)
         try:
-            self._connection.sendall(frames[0] if len(frames) == 1 else b"".join(frames))
+            self._connection.sendall(
+                pending.popleft() if count == 1 else b"".join([pending.popleft() for _ in range(count)])
+            )
         except OSError as exc:
             log.debug("an answer was lost with the connection: %s", exc)

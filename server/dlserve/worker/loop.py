@@ -242,7 +242,7 @@ class Loop:
             or items[0].kind not in AS_SENT
             or service.model is None
             or service.model.decodes
-            or service.number not in self._cache
+            or task.found != "warm"
         ):
             return False
         if not self._agenda.take_if_idle():

@@ -30,18 +30,21 @@ class Runner:
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Answer every task of a batch, with a reply or a failure. Never raises."""
-        service = tasks[0].service
         try:
-            with ExitStack() as stack:
-                demote_s = self._demote(tasks[0], stack) if tasks[0].alone else 0.0
-                why: Why = "cold" if tasks[0].alone else "request"
-                resident = stack.enter_context(self._cache.use(service.number, why, len(tasks)))
-                try:
-                    self._forward(tasks, resident, demote_s)
-                except ForwardError as exc:
-                    self._one_by_one(tasks, resident, demote_s, exc)
+            if tasks[0].alone:
+                with ExitStack() as stack:
+                    self._on_device(tasks, "cold", self._demote(tasks[0], stack))
+            else:
+                self._on_device(tasks, "request", 0.0)
         except Exception as exc:  # noqa: BLE001  the edge of a batch: whatever it is, its tasks are answered
             self._answers.fail_all(tasks, exc)
+
+    def _on_device(self, tasks: Sequence[Task], why: Why, demote_s: float) -> None:
+        with self._cache.use(tasks[0].service.number, why, len(tasks)) as resident:
+            try:
+                self._forward(tasks, resident, demote_s)
+            except ForwardError as exc:
+                self._one_by_one(tasks, resident, demote_s, exc)
 
     def _demote(self, task: Task, stack: ExitStack) -> float:
         """Make the model as cold as a job asked, outside of what is measured; the seconds it took.
@@ -78,7 +81,7 @@ class Runner:
         probabilities, largest = forward(resident.model, inputs)
         ended = perf_counter()
         service = tasks[0].service
-        service.forward_s = ended - began
+        service.ran(ended - began)
         if largest == len(probabilities):  # else it ran in parts
             service.forward_times.learn(largest, ended - began)
         pays_up_to = service.forward_times.pays_up_to
@@ -102,7 +105,7 @@ class Runner:
 
 def _colder(one: Temperature, other: Temperature) -> Temperature:
     """The one that costs more: who came to a cold model has waited for its load, whoever it was loaded for."""
-    return max(one, other, key=TEMPERATURES.index)
+    return one if one == other else max(one, other, key=TEMPERATURES.index)
 
 
 def _together(tasks: Sequence[Task]) -> Batch:

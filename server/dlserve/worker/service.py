@@ -28,8 +28,17 @@ class Service:
     forgotten: bool = False
     """Deleted: its model goes when its last job is answered."""
     forward_s: float = math.inf
-    """What its latest forward took; says whether the next is worth handing to another thread."""
+    """The quicker of its latest two; says whether the next is worth handing to another thread.
+
+    One alone may be slow because another process had the core, which says nothing about the next.
+    """
+    latest_s: float = math.inf
     forward_times: ForwardTimes = field(default_factory=ForwardTimes)
     failure: Exception | None = None
     """Why preparing it failed the last time, at `failed_at`."""
     failed_at: float = -math.inf
+
+    def ran(self, forward_s: float) -> None:
+        """A forward took so long."""
+        self.forward_s = min(forward_s, self.latest_s)
+        self.latest_s = forward_s

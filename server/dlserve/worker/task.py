@@ -1,9 +1,9 @@
 """A job inside the worker, from its frame to its answer."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from dlmodels.engines.base import Batch, Temperature
 from dlmodels.images import InputSpec
 
@@ -19,8 +19,7 @@ class Sender(Protocol):
         """Send frames in this order; from any thread."""
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(msgspec.Struct, eq=False):
     """One job and what has been done for it. Handed from thread to thread, held by one at a time."""
 
     job: Job
@@ -84,15 +83,15 @@ def make_task(
     """A task as it arrives."""
     spec = service.spec.input if job.input is None else job.input
     return Task(
-        job=job,
-        sender=sender,
-        service=service,
-        body=body,
-        received=received,
-        arrival=arrival,
-        spec=spec,
+        job,
+        sender,
+        service,
+        body,
+        received,
+        arrival,
+        spec,
         key=(service.number, spec),
-        alone=job.cache in {"host", "disk"},
+        alone=job.cache is not None and job.cache != "warm",
         images=len(job.items),
         found=found,
     )

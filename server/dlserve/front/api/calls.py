@@ -8,9 +8,10 @@ the service's statistics.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
+
+import msgspec
 
 from dlserve.errors import ApiError, NoWorkerError, QueueFullError, UnexpectedError
 from dlserve.front.asgi import (
@@ -37,8 +38,7 @@ _TIMEOUT = b"x-timeout-ms"
 Headers = dict[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(msgspec.Struct, frozen=True):
     """An answer as it is sent."""
 
     body: bytes
@@ -133,13 +133,12 @@ class Calls:
     def _failed(self, service: Service, status: int, began: float) -> None:
         total_s = perf_counter() - began
         service.statistics.failed(total_s)
-        self._metrics.answered(service.name, status, total_s)
+        self._metrics.failed(service.name, status, total_s)
 
     def _succeeded(self, service: Service, outcome: Outcome, began: float) -> None:
         reply = outcome.reply
         service.statistics.succeeded(len(reply.predictions), reply.batch_size, outcome.timing, outcome.total_s)
-        self._metrics.ran(service, outcome)
-        self._metrics.answered(service.name, 200, perf_counter() - began)
+        self._metrics.ran(service, outcome, perf_counter() - began)
 
 
 def head(outcome: Outcome) -> dict[str, object]:

@@ -1,0 +1,149 @@
+"""What the benchmarks of the server share: servers as child processes, wrk, and processor time from /proc."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from dlclient.serving_result import Round
+
+COMMANDS = Path(sys.executable).parent
+HERE = Path(__file__).parent
+START_S = 120
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One that runs."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+
+    def parts(self) -> dict[str, list[int]]:
+        """Its processes by what they are for; of other servers than ours, `all` alone."""
+        found: dict[str, list[int]] = {"all": [self.process.pid]}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(child.cmdline())
+                part = "front" if "dlserve.front" in line else "workers" if "dlserve.worker" in line else ""
+                found["all"].append(child.pid)
+                if part:
+                    found.setdefault(part, []).append(child.pid)
+        return found
+
+
+def end_all_when_told() -> None:
+    """Let SIGTERM unwind the program, so that the servers that it has started end with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def check_tools() -> str:
+    """What is missing, and the cure; "" if nothing is."""
+    return "" if shutil.which("wrk") else "wrk is missing; install Debian's package: apt-get install wrk"
+
+
+def _cpu_s(processes: Sequence[int]) -> float:
+    """Processor time that they have used since they began; of one that is gone none is known."""
+    ticks = 0
+    for process in processes:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks * _TICK_S
+
+
+def load(server: Server, path: str, clients: int, seconds: int, script: Path) -> Round:
+    """Ask a server by wrk for whole seconds. Raises RuntimeError if any answer was an error."""
+    url = server.url + path
+    parts = server.parts()
+    before = {part: _cpu_s(processes) for part, processes in parts.items()}
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "20s", "--latency", "-s", str(script), url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + START_S)  # noqa: S603
+    shown = done.stdout + done.stderr
+    if done.returncode or "Non-2xx" in shown or "Socket errors" in shown:
+        raise RuntimeError(f"{url} answered with errors:\n{shown[-600:]}")
+    latency = re.search(r"50%\s+([\d.]+)(us|ms|s)\b", shown)
+    total = re.search(r"(\d+) requests in", shown)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", shown)
+    if latency is None or total is None or rate is None or not int(total[1]):
+        raise RuntimeError(f"{url} answered nothing:\n{shown[-600:]}")
+    used = {part: (_cpu_s(processes) - before[part]) / int(total[1]) for part, processes in parts.items()}
+    return Round(p50_s=float(latency[1]) * _UNITS[latency[2]], rate_per_s=float(rate[1]), cpu_s=used)
+
+
+def write_script(folder: Path, name: str, body: bytes, headers: Mapping[str, str]) -> Path:
+    """The Lua that makes wrk post `body` with these headers."""
+    file = folder / f"{name}.body"
+    file.write_bytes(body)
+    script = folder / f"{name}.lua"
+    set_headers = "".join(f'wrk.headers["{key}"] = "{value}"\n' for key, value in headers.items())
+    script.write_text(
+        f'local file = io.open("{file}", "rb")\nwrk.method, wrk.body = "POST", file:read("*a")\n{set_headers}',
+        encoding="utf-8",
+    )
+    return script
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], ready: str, *, cwd: Path = HERE, environment: Mapping[str, str] | None = None, log: Path
+) -> Iterator[Server]:
+    """A server process in a group of its own, ended on leaving; its URL is what `ready` matched first in what it printed.
+
+    Raises RuntimeError with the end of that if it does not come to it in `START_S`.
+    """
+    with log.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603  our own commands
+            list(command), stdout=file, stderr=file, cwd=cwd, env=environment, start_new_session=True
+        )
+    try:
+        yield Server(_wait(process, ready, log), process)
+    finally:
+        _end(process)
+
+
+def _wait(process: "subprocess.Popen[bytes]", ready: str, log: Path) -> str:
+    for _ in range(START_S * 10):
+        if found := re.search(ready, log.read_text(encoding="utf-8", errors="replace")):
+            return found[1]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+            break
+    tail = log.read_text(encoding="utf-8", errors="replace")[-600:]
+    raise RuntimeError(f"{process.args[0]!s} did not start: {tail}")  # type: ignore[index]
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End it and all that it has started, kindly first."""
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    for child in family:  # psutil knows them by when they began, so none of another's is met
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    process.kill()
+    process.wait(20)
+
+
+def uvicorn(app: str, log: Path) -> contextlib.AbstractContextManager[Server]:
+    """One of the bare apps, on a free port."""
+    command = [sys.executable, "-m", "uvicorn", app, "--port", "0", "--no-access-log"]
+    return running([*command, "--loop", "uvloop", "--http", "httptools"], r"running on (http://[\d.:]+)", log=log)
+
+
+def dlserve(log: Path, *options: str) -> contextlib.AbstractContextManager[Server]:
+    """A dlserve with two workers, on a free port."""
+    command = [str(COMMANDS / "dlserve"), "--port", "0", "--workers", "2", "--devices", "cpu"]
+    return running([*command, *options], r"ready: (http://\S+)", log=log)

@@ -1,0 +1,100 @@
+"""`make bench` and `make bench-peers`: they run, and what they found is drawn."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from dlclient.environment import environment
+from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Round, Serving, read_serving
+from dlreport.cli import main as dlreport
+from dlreport.serving.answer import answer, goal, meets
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "server/benchmarks/serving.py"
+PEERS = ROOT / "server/benchmarks/peers_bench.py"
+
+
+def run(*command: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def test_the_benchmark_measures_every_way_in_and_its_result_is_drawn(tmp_path: Path) -> None:
+    done = run(BENCH, "--only", "zero,stages", "--rounds", 1, "--seconds", 1, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = read_serving(tmp_path)
+    assert [one.failure for one in result.measured] == [""] * 12
+    assert {one.target for one in result.measured} == {
+        "bare uvicorn",
+        "bare FastAPI",
+        *(f"dlserve, {way}" for way in ("raw", "base64", "path", "kserve")),
+    }
+    ours = next(one for one in result.measured if one.target == "dlserve, raw")
+    assert set(ours.rounds[0].cpu_s) == {"front", "workers", "all"}
+    assert {stage.stage for stage in result.stages} >= {"wire", "queue", "forward", "post", "front end"}
+    assert all(len(ratio.values) == 1 for ratio in result.ratios)
+    assert dlreport([str(tmp_path), "-o", str(tmp_path / "report")]) == 0
+    rows = list(csv.DictReader((tmp_path / "report/tables/measured.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["target"] for row in rows] == [one.target for one in result.measured]
+    assert (tmp_path / "report/pictures/ratios.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words", "verdict"),
+    [
+        (Ratio(text="", values=(1.2, 1.4, 9.0), at_least=1.3), "at least 1.3", True),
+        (Ratio(text="", values=(1.2, 1.29, 9.0), at_least=1.3), "at least 1.3", False),
+        (Ratio(text="", values=(1.2, 1.4, 1.6), at_most=1.3), "at most 1.3", False),
+        (Ratio(text="", values=(1.2,)), "", None),
+        (Ratio(text="", values=(), at_least=1.3), "at least 1.3", None),
+    ],
+)
+def test_a_goal_is_about_the_median_of_the_rounds(ratio: Ratio, words: str, verdict: bool | None) -> None:
+    assert (goal(ratio), meets(ratio)) == (words, verdict)
+
+
+def test_a_peer_without_figures_is_a_row_that_says_why(tmp_path: Path) -> None:
+    rows = (
+        Measured(part="zero", target="dlserve", clients=8, rounds=(Round(p50_s=0.001, rate_per_s=9.0),)),
+        Measured(part="Other", target="Other", clients=8, failure="cannot be installed here: no such package"),
+    )
+    result = Serving(
+        schema=SERVING_SCHEMA,
+        kind="serving",
+        title="Peers",
+        started="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        command=(),
+        environment=environment(),
+        measured=rows,
+        ratios=(),
+    )
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode(result))
+    assert answer(result) == "Peers: 0 of 0 goals met, 1 targets without figures"
+    assert dlreport([str(tmp_path)]) == 0
+    assert "cannot be installed here: no such package" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "said"),
+    [
+        (BENCH, ("--only", "zero,nothing"), "no part nothing; there are: zero, stages, networks"),
+        (PEERS, ("--only", "Nobody"), "no peer Nobody; there are: LitServe"),
+    ],
+)
+def test_an_unknown_part_is_named_with_those_that_there_are(script: Path, given: tuple[str, ...], said: str) -> None:
+    done = run(script, *given)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_damaged_result_is_told_from_one_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text(f'{{"schema": "{SERVING_SCHEMA}", "kind": "serving"}}', encoding="utf-8")
+    assert dlreport([str(tmp_path)]) == 1
+    assert "no result of make bench" in capsys.readouterr().err

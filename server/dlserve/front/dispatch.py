@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 
 import msgspec
@@ -219,7 +219,7 @@ class Dispatcher:
                 continue  # another front end was faster
             deadline = deadline or perf_counter() + self._wait_s
             await self._wait_for_a_worker(call, deadline - perf_counter())
-            request = replace(request, now=perf_counter())
+            request = msgspec.structs.replace(request, now=perf_counter())
         if self._prefetcher is not None and pinned is None and chosen.in_flight and request.service in chosen.resident:
             self._prefetcher.consider(call.service, request)
         return chosen, request, predicted_s

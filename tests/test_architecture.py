@@ -62,7 +62,16 @@ def test_reports_know_of_the_client_only_the_results() -> None:
         for name in imports(file):
             if name.startswith("dlclient"):
                 known = (
-                    *("results", "search_result", "bench_result", "balance_result", "limits", "timeline", "errors"),
+                    *(
+                        "results",
+                        "search_result",
+                        "bench_result",
+                        "balance_result",
+                        "serving_result",
+                        "limits",
+                        "timeline",
+                        "errors",
+                    ),
                     *("statistics", "intervals"),  # pure: how figures come of samples, and how wrong they may be
                 )
                 assert name.split(".")[1] in known, f"{file} imports {name}"

@@ -8,7 +8,6 @@ from dlload.errors import OptionError
 from dlload.options import add_options, read_options
 from dlload.pictures import open_album
 from dlload.plan import Plan
-from dlload.run import make_plan
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  argparse has no public name for it
@@ -57,6 +56,8 @@ def plan(given: argparse.Namespace) -> int:
 
 def draw_plan(given: argparse.Namespace) -> Plan:
     """What the stream would draw from these options. Raises StreamError."""
+    from dlload.run import make_plan  # noqa: PLC0415  it brings gevent, which the other commands do without
+
     rest = argparse.ArgumentParser(add_help=False)
     add_options(rest)
     options = read_options(argparse.Namespace(**(vars(rest.parse_args([])) | vars(given))), "http://127.0.0.1:8080")

@@ -490,6 +490,8 @@ class Supervisor:
             self._drain()
         else:
             log.warning("stopping at once")
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # a third one must not end it otherwise than the second
             self._kill_all(1)
         self._stopped_at = now
 

@@ -16,7 +16,10 @@ def counted(lineage: int, calls: int, failures: int, batch_size: int) -> Tally:
         statistics.failed(0.5)
     served: dict[str, list[object]] = {"one": [{200: calls}, 2 * calls, {"warm": calls}, [[[calls, 0], 1.5]]]}
     return Tally(
-        served, [{("0", "one"): [calls, 0.5]}], {lineage: statistics}, {"process_cpu_seconds_total": 2.0, "a": 1}
+        served,
+        [{("0", "one"): [calls, 0.5]}],
+        {lineage: statistics.settled()},
+        {"process_cpu_seconds_total": 2.0, "a": 1},
     )
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from dlclient.errors import ResultError
-from dlclient.results import RUN_FILE, Environment, Interval, Latency, Reason, read_json, read_lines
+from dlclient.results import RUN_FILE, Environment, Interval, Latency, Reason, read_json, read_latest
 
 BALANCE_SCHEMA = "dlserve-balance/1"
 CELLS_FILE = "cells.jsonl"
@@ -169,7 +169,4 @@ def read_cells(folder: Path) -> list[Cell]:
 
     Raises ResultError naming the file, the line and what to do.
     """
-    found: dict[str, Cell] = {}
-    for cell in read_lines(folder / CELLS_FILE, Cell):
-        found[cell.id] = cell
-    return list(found.values())
+    return read_latest(folder / CELLS_FILE, Cell)

@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from dlclient.errors import ResultError
-from dlclient.results import RUN_FILE, Environment, Interval, Latency, Reason, read_json, read_lines
+from dlclient.results import RUN_FILE, Environment, Interval, Latency, Reason, read_json, read_latest, read_lines
 
 BENCH_SCHEMA = "dlserve-bench/1"
 POINTS_FILE = "points.jsonl"
@@ -294,11 +294,7 @@ def read_points(folder: Path) -> list[Point]:
 
     Raises ResultError naming the file, the line and what to do.
     """
-    path = folder / POINTS_FILE
-    found: dict[str, Point] = {}
-    for point in read_lines(path, Point):
-        found[point.id] = point
-    return list(found.values())
+    return read_latest(folder / POINTS_FILE, Point)
 
 
 def samples_file(point_id: str) -> str:

@@ -12,6 +12,7 @@ Times are seconds as floats, sizes are bytes as integers. A reader ignores field
 schema that it does not know.
 """
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -431,6 +432,12 @@ def read_records(folder: Path) -> list[Record]:
 def read_lines(path: Path, kind: type[_Line]) -> list[_Line]:
     """A .jsonl file of such values; a last line that was torn is left out. Raises ResultError naming file and line."""
     return _lines(path, _read(path), kind, first_line=1)
+
+
+def read_latest(path: Path, kind: type[_Line]) -> list[_Line]:
+    """Of such a file the last line of each `id`, in the order in which the ids first came. Raises ResultError as `read_lines`."""
+    identity = attrgetter("id")
+    return list({identity(line): line for line in read_lines(path, kind)}.values())
 
 
 def parse_records(content: bytes, path: Path) -> list[Record]:

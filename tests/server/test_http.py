@@ -1,73 +1,171 @@
-"""What leaves a connection in one write, and what does not wait."""
+"""HTTP/1.1 as the front end speaks it, over a socket: one application, which answers in the short way and in ASGI's."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, cast
+import contextlib
+import socket
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
 
 import pytest
-from dlserve.front.http import GatheringTransport
+import uvicorn
+from dlserve.front import http
+from dlserve.front.http import Exchange, Protocol, close_idle
 
 
-class Wire:
-    """Stands for a connection: the pieces as they are handed to the kernel."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        self.sent.append(data)
-
-    def writelines(self, pieces: tuple[bytes, ...]) -> None:
-        self.sent.append(b"".join(pieces))
-
-    def close(self) -> None:
-        self.closed = True
-
-    def get_extra_info(self, name: str) -> Any:
-        return name
-
-    is_closing = pause_reading = resume_reading = close
+async def _app(scope: MutableMapping[str, Any], receive: Any, send: Exchange) -> None:
+    """Answers with what it was sent; /asgi by ASGI's messages, /broken not at all."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    said = b" ".join([scope["method"].encode(), scope["path"].encode(), scope["query_string"], body])
+    if scope["path"] == "/broken":
+        raise RuntimeError("no answer")
+    if scope["path"] == "/asgi":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+        await send({"type": "http.response.body", "body": said})
+        return
+    send.respond(201, said, [(b"x-kind", b"short")], b"text/plain")
 
 
-async def _after(do: Callable[[GatheringTransport], None]) -> tuple[list[bytes], list[bytes], bool]:
-    """What was sent at once, by the end of the event loop's turn, and whether it was closed."""
-    wire = Wire()
-    do(GatheringTransport(cast("asyncio.Transport", wire), asyncio.get_running_loop()))
-    at_once = list(wire.sent)
-    await asyncio.sleep(0)
-    return at_once, wire.sent, wire.closed
+@contextlib.asynccontextmanager
+async def _serving() -> AsyncIterator[tuple[uvicorn.Server, asyncio.StreamReader, asyncio.StreamWriter]]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    settings = uvicorn.Config(
+        _app, http=Protocol, loop="none", ws="none", lifespan="off", log_config=None, server_header=False
+    )
+    server = uvicorn.Server(settings)
+    running = asyncio.create_task(server._serve([listening]))
+    try:
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        yield server, reader, writer
+        writer.close()
+    finally:
+        server.should_exit = True
+        await running
 
 
-def _answer(transport: GatheringTransport) -> None:
-    transport.write(b"head")
-    transport.write(b"body")
+async def _answer(reader: asyncio.StreamReader) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    """Status line, headers and body of the next answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+    headers = dict(line.split(b": ", 1) for line in head[1:-2])
+    return head[0], headers, await reader.readexactly(int(headers.get(b"content-length", 0)))
 
 
-def _two_answers(transport: GatheringTransport) -> None:
-    _answer(transport)
-    _answer(transport)
+def _ask(*requests: bytes) -> list[tuple[bytes, dict[bytes, bytes], bytes]]:
+    """The answers to requests that are sent at once on one connection."""
+
+    async def run() -> list[tuple[bytes, dict[bytes, bytes], bytes]]:
+        async with _serving() as (_, reader, writer):
+            writer.write(b"".join(requests))
+            return [await asyncio.wait_for(_answer(reader), 20) for _ in requests]
+
+    return asyncio.run(run())
 
 
-def _head_alone(transport: GatheringTransport) -> None:
-    transport.write(b"100 Continue")
+def _post(path: bytes, body: bytes, *headers: bytes, version: bytes = b"1.1") -> bytes:
+    lines = [b"POST %s HTTP/%s" % (path, version), b"Host: x", b"Content-Length: %d" % len(body), *headers, b"", body]
+    return b"\r\n".join(lines)
 
 
-def _head_and_close(transport: GatheringTransport) -> None:
-    transport.write(b"head")
-    transport.close()
+def test_an_answer_in_the_short_way_is_whole() -> None:
+    ((status, headers, body),) = _ask(_post(b"/a%20b?c=d%20e", b"body"))
+    assert (status, body) == (b"HTTP/1.1 201 Created", b"POST /a b c=d%20e body")
+    assert headers.pop(b"date")
+    assert headers == {b"content-type": b"text/plain", b"content-length": b"22", b"x-kind": b"short"}
+
+
+def test_pipelined_requests_are_answered_in_their_order() -> None:
+    answers = _ask(_post(b"/one", b"1"), _post(b"/asgi", b"2"), _post(b"/three", b"3" * 100_000))
+    assert [body for _, _, body in answers] == [b"POST /one  1", b"POST /asgi  2", b"POST /three  " + b"3" * 100_000]
+
+
+def test_a_body_in_pieces_is_put_together() -> None:
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (b"ab", b"c" * 200_000, b"d")) + b"0\r\n\r\n"
+    ((_, _, body),) = _ask(b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert body == b"POST /a  ab" + b"c" * 200_000 + b"d"
+
+
+def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    async def run() -> tuple[bytes, bytes]:
+        async with _serving() as (_, reader, writer):
+            head, _, body = _post(b"/a", b"body", b"Expect: 100-continue").partition(b"\r\n\r\n")
+            writer.write(head + b"\r\n\r\n")
+            told = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            writer.write(body)
+            return told, (await asyncio.wait_for(_answer(reader), 20))[2]
+
+    assert asyncio.run(run()) == (b"HTTP/1.1 100 Continue\r\n\r\n", b"POST /a  body")
 
 
 @pytest.mark.parametrize(
-    ("do", "at_once", "later", "closed"),
+    ("request_", "connection"),
     [
-        (_answer, [b"headbody"], [b"headbody"], False),
-        (_two_answers, [b"headbody", b"headbody"], [b"headbody", b"headbody"], False),
-        (_head_alone, [], [b"100 Continue"], False),
-        (_head_and_close, [b"head"], [b"head"], True),
+        (_post(b"/a", b""), None),
+        (_post(b"/a", b"", b"Connection: close"), b"close"),
+        (_post(b"/a", b"", version=b"1.0"), b"close"),
     ],
 )
-def test_a_head_leaves_with_its_body_and_never_waits_longer_than_a_turn(
-    do: Callable[[GatheringTransport], None], at_once: list[bytes], later: list[bytes], closed: bool
+def test_the_connection_ends_where_the_client_wants_it(request_: bytes, connection: bytes | None) -> None:
+    async def run() -> tuple[bytes | None, bool]:
+        async with _serving() as (_, reader, writer):
+            writer.write(request_)
+            headers = (await asyncio.wait_for(_answer(reader), 20))[1]
+            if connection is None:
+                writer.write(request_)
+                return headers.get(b"connection"), bool(await asyncio.wait_for(_answer(reader), 20))
+            return headers.get(b"connection"), await asyncio.wait_for(reader.read(), 20) == b""
+
+    assert asyncio.run(run()) == (connection, True)
+
+
+def test_an_answer_to_head_has_no_body() -> None:
+    async def run() -> tuple[bytes, bytes]:
+        async with _serving() as (_, reader, writer):
+            writer.write(b"HEAD /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            head, _, rest = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+            return head, rest
+
+    head, rest = asyncio.run(run())
+    assert b"content-length: 9\r\n" in head
+    assert rest == b""
+
+
+def test_an_application_that_breaks_is_an_answer_too() -> None:
+    ((status, _, _),) = _ask(_post(b"/broken", b""))
+    assert status.startswith(b"HTTP/1.1 500")
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_only_a_connection_that_waits_for_its_next_request_too_long_is_closed(
+    quiet: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert asyncio.run(_after(do)) == (at_once, later, closed)
+    monkeypatch.setattr(http, "KEEP_ALIVE_S", 0.01)
+
+    async def run() -> None:
+        async with _serving() as (server, reader, writer):
+            request = _post(b"/a", b"body")
+            writer.write(request)
+            await asyncio.wait_for(_answer(reader), 20)
+            if not quiet:
+                writer.write(request[:-1])
+                while (await _only_connection(server)).idle_since is not None:  # noqa: ASYNC110  it has no event
+                    await asyncio.sleep(0)
+            sweeping = asyncio.create_task(close_idle(server.server_state))
+            if quiet:
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+            else:
+                for _ in range(20):
+                    await asyncio.sleep(http.KEEP_ALIVE_S / 10)
+                writer.write(request[-1:])
+                assert (await asyncio.wait_for(_answer(reader), 20))[2] == b"POST /a  body"
+            sweeping.cancel()
+
+    asyncio.run(run())
+
+
+async def _only_connection(server: uvicorn.Server) -> Protocol:
+    (connection,) = server.server_state.connections
+    assert isinstance(connection, Protocol)
+    return connection

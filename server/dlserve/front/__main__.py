@@ -35,7 +35,7 @@ from dlserve.front.dealing import Dealing, counting_protocol
 from dlserve.front.dispatch import Dispatcher
 from dlserve.front.fellows import Fellows
 from dlserve.front.fetch import Fetcher
-from dlserve.front.http import Protocol
+from dlserve.front.http import Protocol, close_idle
 from dlserve.front.link import Link
 from dlserve.front.loading import Loader
 from dlserve.front.metrics import Metrics
@@ -44,8 +44,6 @@ from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Registry
 
 log = logging.getLogger(__name__)
-KEEP_ALIVE_S = 75
-"""Longer than a load tester's pauses: a connection closed under its next request would count as an error."""
 START_FAILED = 3
 SERVICES_OF_A_PROCESS = 1 << 32
 """Numbers of services that each process of a front end has to itself."""
@@ -172,7 +170,6 @@ class FrontEnd:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(self._config.drain_timeout_s)),
             backlog=2048,
         )
@@ -181,6 +178,7 @@ class FrontEnd:
         background = [
             asyncio.create_task(self.dispatcher.sweep()),
             asyncio.create_task(self.bodies.sweep()),
+            asyncio.create_task(close_idle(server.server_state)),
             asyncio.create_task(_obey(commands, server, dealing)),
         ]
         await server.serve(sockets=[http] if dealing is None else [])

@@ -15,7 +15,8 @@ from dlserve.front.api.calls import Calls, Dialect
 from dlserve.front.api.infer import Infer, is_infer
 from dlserve.front.api.predict import PREFIX, Predict
 from dlserve.front.api.services import reply
-from dlserve.front.asgi import DisconnectedError, Receive, Scope, Send, answer_error, check_key, error_body
+from dlserve.front.asgi import DisconnectedError, Receive, Scope, answer_error, check_key, error_body
+from dlserve.front.http import Exchange
 
 log = logging.getLogger(__name__)
 _OPEN_PATHS = frozenset({"/healthz", "/readyz", *kserve.HEALTH})
@@ -32,30 +33,29 @@ class App:
         self._infer = infer
         self._key = api_key
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Exchange) -> None:
         """One request."""
-        if scope["type"] == "http":
-            path: str = scope["path"]
-            if path == "/predict" or path.startswith(PREFIX):
-                await self._call(self._predict, scope, receive, send)
+        path: str = scope["path"]
+        dialect = self._dialect(path)
+        if dialect is not None:
+            if scope["method"] == "POST":
+                await self._calls.answer(dialect, scope, receive, send)
+            else:
+                answer_error(send, path, MethodError(f"{scope['method']} {path[:80]}: this is a POST"))
+            return
+        if self._key and path not in _OPEN_PATHS:
+            try:
+                check_key(dict(scope["headers"]), self._key)
+            except UnauthorizedError as exc:
+                answer_error(send, path, exc)
                 return
-            if is_infer(path):
-                await self._call(self._infer, scope, receive, send)
-                return
-            if self._key and path not in _OPEN_PATHS:
-                try:
-                    check_key(dict(scope["headers"]), self._key)
-                except UnauthorizedError as exc:
-                    await answer_error(send, path, exc)
-                    return
         await self._api(scope, receive, send)
 
-    async def _call(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "POST":
-            await self._calls.answer(dialect, scope, receive, send)
-        else:
-            path: str = scope["path"]
-            await answer_error(send, path, MethodError(f"{scope['method']} {path[:80]}: this is a POST"))
+    def _dialect(self, path: str) -> Dialect | None:
+        """Of a predict call; None: it is none."""
+        if path.startswith(PREFIX) or path == "/predict":
+            return self._predict
+        return self._infer if is_infer(path) else None
 
 
 def make_api(version: str) -> FastAPI:

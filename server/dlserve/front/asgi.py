@@ -1,4 +1,4 @@
-"""What the plain ASGI routes share: bodies in, answers out, nothing else in between."""
+"""What the routes share that are no FastAPI: bodies in, errors out."""
 
 import asyncio
 import hmac
@@ -18,13 +18,12 @@ from dlserve.errors import (
     QueueFullError,
     UnauthorizedError,
 )
+from dlserve.front.http import Exchange
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 BODY_IDLE_S = 30.0
 """How long a client may pause within a body; what it has sent so far is held all the while."""
-JSON = b"application/json"
 KSERVE = "/v2"
 """Where the Open Inference Protocol lives."""
 to_json = msgspec.json.Encoder().encode
@@ -168,21 +167,6 @@ async def left(receive: Receive) -> None:
         message = await receive()
 
 
-async def answer(
-    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (), kind: bytes = JSON
-) -> None:
-    """Send a whole answer; `kind`: its Content-Type."""
-    length = str(len(body)).encode()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-type", kind), (b"content-length", length), *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
 def error_body(path: str, error: ApiError) -> dict[str, object]:
     """An error in the shape of the API that the path belongs to: KServe's below /v2, else DeepDetect's."""
     if path == KSERVE or path.startswith(KSERVE + "/"):
@@ -190,7 +174,7 @@ def error_body(path: str, error: ApiError) -> dict[str, object]:
     return error.body()
 
 
-async def answer_error(send: Send, path: str, error: ApiError) -> None:
+def answer_error(send: Exchange, path: str, error: ApiError) -> None:
     """Send an error in the shape of the path's API."""
     headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-    await answer(send, error.status, to_json(error_body(path, error)), headers)
+    send.respond(error.status, to_json(error_body(path, error)), headers)

@@ -79,9 +79,12 @@ class WorkerView:
     learned_until: float = 0.0
     """The end of the latest forward that was learned from."""
 
-    def sent(self, request: "Request") -> tuple[Coming, float]:
-        """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work."""
-        _, coming, cost = outlook(request, self)
+    def sent(self, request: "Request", seen: "Outlook | None" = None) -> tuple[Coming, float]:
+        """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work.
+
+        `seen`: its `outlook`, if that is known.
+        """
+        _, coming, cost = seen or outlook(request, self)
         if coming is None:
             if not self.batches:
                 self.running_since = request.now
@@ -133,6 +136,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
+Outlook = tuple[float, Coming | None, float]
+"""What a request would find on a worker, see `outlook`."""
 
 
 def cost_s(request: Request, worker: WorkerView) -> float:
@@ -148,19 +153,21 @@ def finish_s(request: Request, worker: WorkerView) -> float:
     return ahead_s + cost
 
 
-def outlook(request: Request, worker: WorkerView) -> tuple[float, Coming | None, float]:
+def outlook(request: Request, worker: WorkerView) -> Outlook:
     """What the request would find there: seconds of work that end before its own adds to them, the waiting batch that it
     would join (None: it opens another), and what it adds.
     """
     batches, joined, ahead_s = worker.batches, None, worker.work_s
-    if batches:
+    service, forward_s = request.service, request.forward_s
+    if batches:  # every call of the server comes by here, more than once: nothing is called that need not be
         runs = batches[0]
-        done_s = min(max(request.now - worker.running_since, 0.0), runs.seconds)
+        done_s = request.now - worker.running_since
+        done_s = 0.0 if done_s < 0.0 else min(runs.seconds, done_s)
         ahead_s -= done_s
         behind_s = 0.0
         for place in range(len(batches) - 1, 0, -1):
             coming = batches[place]
-            if coming.service == request.service:
+            if coming.service == service:
                 # The next batch begins with what is decoded by then.
                 in_time = place > 1 or runs.seconds - done_s >= request.decode_s
                 if (
@@ -170,13 +177,14 @@ def outlook(request: Request, worker: WorkerView) -> tuple[float, Coming | None,
                     and coming.images + request.images <= most_images(request, worker)
                 ):
                     joined, ahead_s = coming, ahead_s - behind_s
+                    if request.times is not None:
+                        forward_s = request.times.added(coming.images, request.images)
                 break
             behind_s += coming.seconds
-    if joined is None or request.times is None:
-        forward_s = request.forward_s
-    else:
-        forward_s = request.times.added(joined.images, request.images)
-    return max(ahead_s, 0.0), joined, forward_s + load_s_on(request, worker)
+    ahead_s = max(ahead_s, 0.0)
+    if request.cache is None and service in worker.resident:
+        return ahead_s, joined, forward_s
+    return ahead_s, joined, forward_s + load_s_on(request, worker)
 
 
 def most_images(request: Request, worker: WorkerView) -> int:
@@ -203,16 +211,21 @@ class Predicted:
         self._last = 0
 
     def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        best, best_rank = None, (math.inf, 0, False)
-        for position, worker in enumerate(workers):  # `_least` in one piece: every call of the server comes by here
-            if worker.in_flight < queue:
-                wake_s = 0.0 if worker.in_flight else WAKE_S
-                rank = (finish_s(request, worker) + wake_s, worker.in_flight, worker.index != self._last)
-                if best is None or rank < best_rank:
-                    best, best_rank = position, rank
+        best, best_s = None, math.inf
+        for position, worker in enumerate(workers):  # `_least` in one piece, see `outlook`
+            in_flight = worker.in_flight
+            if in_flight < queue:
+                ahead_s, _, cost = outlook(request, worker)
+                ends_s = ahead_s + cost if in_flight else ahead_s + cost + WAKE_S
+                if ends_s < best_s or (ends_s == best_s and best is not None and self._prefers(worker, workers[best])):
+                    best, best_s = position, ends_s
         if best is not None:
             self._last = workers[best].index
         return best
+
+    def _prefers(self, one: WorkerView, other: WorkerView) -> bool:
+        """Of two that would be done at once."""
+        return (one.in_flight, one.index != self._last) < (other.in_flight, other.index != self._last)
 
 
 class LeastLoaded:
@@ -367,9 +380,9 @@ class Expectation:
         known = self.load_s.get(source)
         return self.weights_bytes / FIRST_GUESS_BYTES_PER_S[source] if known is None else known
 
-    def in_worker_s(self, request: Request, worker: WorkerView) -> float:
-        """What the request is expected to take in that worker, from its arrival to its reply."""
-        ahead_s, joined, cost = outlook(request, worker)
+    def in_worker_s(self, request: Request, worker: WorkerView, seen: Outlook | None = None) -> float:
+        """What the request is expected to take in that worker, from its arrival to its reply. `seen`: its `outlook`."""
+        ahead_s, joined, cost = seen or outlook(request, worker)
         in_worker_s = max(ahead_s, request.decode_s) + cost + self.rest_s
         if not worker.batches:
             return in_worker_s

@@ -6,6 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 import msgspec
 from dlmodels.images import InputSpec
@@ -19,7 +20,7 @@ from dlserve.errors import (
     QueueFullError,
     RequestError,
 )
-from dlserve.front.balancer import EXPECTED, Expectation, Policy, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Expectation, Outlook, Policy, Request, WorkerView, outlook
 from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.pool import WorkerPool
@@ -81,17 +82,6 @@ class PredictCall(msgspec.Struct, eq=False):
             self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """A call's answer, the worker that gave it, and where its time went: seconds by stage, and in all."""
-
-    reply: Reply
-    worker: int
-    timing: dict[str, float]
-    total_s: float
-    predicted_s: float
-    """What it was expected to take in the worker; 0 where nothing was known of its model yet."""
-
-
 class _Flight(msgspec.Struct, eq=False):
     """A job under way: what the sweep needs to know of it."""
 
@@ -103,6 +93,30 @@ class _Flight(msgspec.Struct, eq=False):
     """Images of its batch as it was sent, where that has to wait."""
     watcher: asyncio.Task[None] | None = None
     left: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A call's answer, the worker that gave it, and where its time went: seconds by stage, and in all."""
+
+    reply: Reply
+    worker: int
+    timing: dict[str, float]
+    total_s: float
+    predicted_s: float
+    """What it was expected to take in the worker; 0 where nothing was known of its model yet."""
+    view: WorkerView
+    flight: _Flight
+
+
+class _Choice(NamedTuple):
+    """Where a call goes, and why."""
+
+    view: WorkerView
+    request: Request
+    seen: Outlook
+    """What it finds there."""
+    predicted_s: float
+    """As in `Outcome`."""
 
 
 @dataclass(slots=True)
@@ -164,65 +178,72 @@ class Dispatcher:
         self._spinning = False
 
     async def predict(self, call: PredictCall) -> Outcome:
-        """Run a call. Raises ApiError with the answer's status, or ClientLeftError."""
+        """Run a call; `learn` should follow. Raises ApiError with the answer's status, or ClientLeftError."""
         for attempt in range(ATTEMPTS):
-            known = call.service.expectation.forward.known
-            view, request, predicted_s = await self._choose(call)
+            chosen = self._choose(call) or await self._chosen_in_time(call)
             try:
-                reply, flight = await self._run(call, view, request)
+                reply, flight = await self._run(call, chosen)
             except WorkerLostError:
                 log.warning(
-                    "worker %d died under a call of service %s (attempt %d)", view.index, call.service.name, attempt + 1
+                    "worker %d died under a call of service %s (attempt %d)",
+                    chosen.view.index,
+                    call.service.name,
+                    attempt + 1,
                 )
                 self.counts.retries += attempt + 1 < ATTEMPTS
                 continue
-            return self._conclude(view, reply, flight, predicted_s if known else 0.0)
+            return self._conclude(chosen, reply, flight)
         raise NoWorkerError(
             f"{ATTEMPTS} workers died while running this call; if it happens again, its input or model is the cause: "
             "see the server's log"
         )
 
-    async def _choose(self, call: PredictCall) -> tuple[WorkerView, Request, float]:
-        """A worker with a place for the call in its queue, and the seconds that it is expected to take there."""
-        expected = call.service.expectation
+    def _choose(self, call: PredictCall) -> _Choice | None:
+        """A worker with a place for the call in its queue; None if none is up. Raises QueueFullError or DeadlineError."""
+        expected, execution = call.service.expectation, call.execution
         images = max(1, len(call.items))
-        request = Request(
-            call.service.number,
-            images,
-            call.execution.cache,
-            expected.forward_s(images),
-            expected.expected_load_s(),
-            expected.expected_load_s("host"),
-            perf_counter(),
-            images * expected.decode_s + self._batch_wait_s,
-            self._max_batch,
-            expected.forward,
-        )
-        pinned = call.execution.worker
-        deadline = None
+        pinned = execution.worker
         while True:
             views = self._pool.views if pinned is None else self._pool.pinned(pinned)
-            if views:
-                self._pool.refresh(views)
-                if pinned is None:
-                    position = self._policy(request, views, self._queue)
-                else:
-                    position = 0 if views[0].in_flight < self._queue else None
-                if position is None:
-                    raise self._full(min(view.work_s for view in views))
-                chosen = views[position]
-                predicted_s = expected.in_worker_s(request, chosen)
-                if call.deadline is not None:
-                    self._check_deadline(call.deadline, expected, request.now, predicted_s)
-                if self._pool.claim(chosen, self._queue):
-                    break
-                continue  # another front end was faster
-            deadline = deadline or perf_counter() + self._wait_s
-            await self._wait_for_a_worker(call, deadline - perf_counter())
-            request = msgspec.structs.replace(request, now=perf_counter())
-        if self._prefetcher is not None and pinned is None and chosen.in_flight and request.service in chosen.resident:
+            if not views:
+                return None
+            request = Request(
+                call.service.number,
+                images,
+                execution.cache,
+                expected.forward_s(images),
+                expected.expected_load_s(),
+                expected.expected_load_s("host"),
+                perf_counter(),
+                images * expected.decode_s + self._batch_wait_s,
+                self._max_batch,
+                expected.forward,
+            )
+            self._pool.refresh(views)
+            if pinned is None:
+                position = self._policy(request, views, self._queue)
+            else:
+                position = 0 if views[0].in_flight < self._queue else None
+            if position is None:
+                raise self._full(min(view.work_s for view in views))
+            view = views[position]
+            seen = outlook(request, view)
+            predicted_s = expected.in_worker_s(request, view, seen)
+            if call.deadline is not None:
+                self._check_deadline(call.deadline, expected, request.now, predicted_s)
+            if self._pool.claim(view, self._queue):  # else another front end was faster
+                break
+        if self._prefetcher is not None and pinned is None and view.in_flight and request.service in view.resident:
             self._prefetcher.consider(call.service, request)
-        return chosen, request, predicted_s
+        return _Choice(view, request, seen, predicted_s if expected.forward.known else 0.0)
+
+    async def _chosen_in_time(self, call: PredictCall) -> _Choice:
+        """The same where no worker is up: wait for one. Raises NoWorkerError if none comes, or ClientLeftError."""
+        deadline = perf_counter() + self._wait_s
+        while True:
+            await self._wait_for_a_worker(call, deadline - perf_counter())
+            if chosen := self._choose(call):
+                return chosen
 
     def _check_deadline(self, deadline: float, expected: Expectation, now: float, predicted_s: float) -> None:
         """Refuse what can't be answered in time by what was learned. Raises DeadlineError or QueueFullError."""
@@ -293,8 +314,8 @@ class Dispatcher:
         )
         return _Flight(call, link, number, sent), link.ask(job, number, call.body)
 
-    async def _run(self, call: PredictCall, view: WorkerView, request: Request) -> tuple[Reply, _Flight]:
-        pool, service = self._pool, request.service
+    async def _run(self, call: PredictCall, chosen: _Choice) -> tuple[Reply, _Flight]:
+        pool, service, view, request = self._pool, call.service.number, chosen.view, chosen.request
         self._in_a_row = 0 if self._flights else self._in_a_row + 1
         lone = self._in_a_row > LONE_IN_A_ROW and (pool.board is None or pool.board.quiet_elsewhere())
         try:
@@ -308,7 +329,7 @@ class Dispatcher:
             if not self._spinning:
                 self._spin()
         waits = bool(view.batches)
-        coming, cost, known = pool.began(view, request)
+        coming, cost, known = pool.began(view, request, chosen.seen)
         flight.size = coming.images if waits else 0
         ended: float | None = None
         try:
@@ -344,13 +365,10 @@ class Dispatcher:
         self.counts.cancelled += 1
         return ClientLeftError()
 
-    def _conclude(self, view: WorkerView, reply: Reply, flight: _Flight, predicted_s: float) -> Outcome:
+    def _conclude(self, chosen: _Choice, reply: Reply, flight: _Flight) -> Outcome:
         now = perf_counter()
-        self._learn(view, reply, flight, predicted_s)
         call, sent, stages = flight.call, flight.sent, reply.stages
         self.counts.late += call.deadline is not None and now > call.deadline
-        if view.prefetched and self._prefetcher is not None:
-            self._prefetcher.answered(call.service, view)
         timing = {  # by STAGES, in their order
             "wire": (stages.received - sent) + (now - stages.replied),
             "decode": stages.decode,
@@ -360,17 +378,18 @@ class Dispatcher:
             "forward": stages.forward,
             "post": stages.post,
         }
-        return Outcome(reply, view.index, timing, now - call.began, predicted_s)
+        return Outcome(reply, chosen.view.index, timing, now - call.began, chosen.predicted_s, chosen.view, flight)
 
-    def _learn(self, view: WorkerView, reply: Reply, flight: _Flight, predicted_s: float) -> None:
-        stages, images = reply.stages, len(reply.predictions)
-        expected = flight.call.service.expectation
-        in_worker_s = stages.in_worker_s
+    def learn(self, outcome: Outcome) -> None:
+        """Learn of a call that was run; apart from `predict`, so that its answer need not wait for it."""
+        reply, view, flight = outcome.reply, outcome.view, outcome.flight
+        stages, images, service = reply.stages, len(reply.predictions), flight.call.service
+        expected = service.expectation
         expected.learned_at = stages.replied
         expected.learn_call(stages.decode / images, stages.post)
-        if predicted_s:
-            expected.learn_ratio(in_worker_s / predicted_s)
-        view.limits[flight.call.service.number] = reply.pays_up_to or self._max_batch
+        if outcome.predicted_s:
+            expected.learn_ratio(stages.in_worker_s / outcome.predicted_s)
+        view.limits[service.number] = reply.pays_up_to or self._max_batch
         ended = _ended(reply)
         if flight.size and (waited_s := ended - stages.forward - flight.sent) > 0:
             expected.joiners.learn(flight.size, waited_s, reply.batch_size - flight.size)
@@ -378,6 +397,8 @@ class Dispatcher:
             # Once for a batch, and not where it ran in parts.
             view.learned_until = ended
             expected.learn_forward(stages.forward, reply.batch_size)
+        if view.prefetched and self._prefetcher is not None:
+            self._prefetcher.answered(service, view)
 
     # ---- looking after long calls
 

@@ -1,18 +1,121 @@
-"""uvicorn's HTTP/1.1 protocol, less what it costs a body and an answer to pass it: see docs/performance.md."""
+"""uvicorn's HTTP/1.1 protocol, less what it costs a request to pass it: see docs/performance.md."""
 
 import asyncio
+import logging
+from collections.abc import Iterable, MutableMapping
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+JSON = b"application/json"
+KEEP_ALIVE_S = 75.0
+"""How long a connection may wait for its next request. Longer than a load tester's pauses: one that is closed under its next
+request would count as an error."""
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its answer. To ASGI applications it is their `send`; `respond` is the short way.
+
+    What is the same at the beginning of each stands in the class.
+    """
+
+    logger = logging.getLogger("uvicorn.error")
+    access_log = False
+    disconnected = False
+    more_body = True
+    body: Any = b""
+    response_started = False
+    response_complete = False
+    chunked_encoding = None
+    expected_content_length = 0
+
+    def __init__(self, protocol: "Protocol", scope: MutableMapping[str, Any], *, keep_alive: bool) -> None:
+        self.scope = scope  # type: ignore[assignment]
+        self.transport = protocol.transport
+        self.flow = protocol.flow
+        self.default_headers = protocol.server_state.default_headers
+        self.message_event = asyncio.Event()
+        self.on_response = protocol.on_response_complete
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = protocol.expect_100_continue
+
+    async def run_asgi(self, app: Any) -> None:
+        """Have the application answer."""
+        await super().run_asgi(lambda scope, receive, _send: app(scope, receive, self))
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        """ASGI's `send`."""
+        await self.send(message)  # type: ignore[arg-type]
+
+    def respond(
+        self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (), kind: bytes = JSON
+    ) -> None:
+        """Send a whole answer, in one write; `kind`: its Content-Type. Lost if the client has left."""
+        if self.disconnected:
+            return
+        head = b"%scontent-type: %s\r\ncontent-length: %d\r\n" % (STATUS_LINE[status], kind, len(body))
+        for name, value in (*self.default_headers, *headers):
+            head += b"%s: %s\r\n" % (name, value)
+        if not self.keep_alive:
+            head += b"connection: close\r\n"
+        self.response_started = self.response_complete = True
+        self.transport.write(head + b"\r\n" + (b"" if self.scope["method"] == "HEAD" else body))
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. A body that comes in one piece is never copied again, and an answer leaves in one write."""
+    """One connection. A body that comes in one piece is never copied again, and what is the same for all requests is made once."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Write through a transport that gathers."""
-        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+    idle_since: float | None = None
+    """When its last answer was sent, if nothing has come since; on the event loop's clock."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests."""
+        self.idle_since = None
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """All of a request but its body has come: see to it, or let it wait for the one before."""
+        parser = self.parser
+        url = httptools.parse_url(self.url)
+        raw_path = url.path
+        path = raw_path.decode("ascii")
+        version = parser.get_http_version()
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": "http",
+            "root_path": "",
+            "headers": self.headers,
+            "method": parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": url.query or b"",
+        }
+        before = self.cycle
+        self.cycle = Exchange(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive())
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body: kept as it is, where uvicorn copies each into a bytearray and that into the message."""
@@ -24,44 +127,31 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
+    def on_message_complete(self) -> None:
+        """All of a request has come."""
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
-class GatheringTransport:
-    """A transport whose first write waits for a second one, or for the end of the event loop's turn, to go with it.
-
-    uvicorn writes an answer's head and its body one by one; over TCP each write costs both ends about as much as the call.
-    """
-
-    __slots__ = ("_held", "_loop", "_transport", "get_extra_info", "is_closing", "pause_reading", "resume_reading")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held: bytes | None = None
-        self.get_extra_info = transport.get_extra_info
-        self.is_closing = transport.is_closing
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-
-    def write(self, data: bytes) -> None:
-        """Send with what is held, or hold it."""
-        held = self._held
-        if held is None:
-            self._held = data
-            self._loop.call_soon(self._flush)
+    def on_response_complete(self) -> None:
+        """An answer was sent: the next request's turn. That none comes for long is seen by `close_idle`, not by a timer each time."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
         else:
-            self._held = None
-            self._transport.writelines((held, data))
+            self.idle_since = self.loop.time()
 
-    def close(self) -> None:
-        """Send what is held, then close."""
-        self._flush()
-        self._transport.close()
 
-    def _flush(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            self._transport.write(held)
-
-    def __getattr__(self, name: str) -> Any:
-        """All that is rarely asked."""
-        return getattr(self._transport, name)
+async def close_idle(state: ServerState) -> None:
+    """Until cancelled: close connections on which nothing has come for `KEEP_ALIVE_S`."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(KEEP_ALIVE_S / 10)
+        longest_ago = loop.time() - KEEP_ALIVE_S
+        for connection in list(state.connections):
+            if isinstance(connection, Protocol) and (connection.idle_since or longest_ago) < longest_ago:
+                connection.transport.close()

@@ -199,10 +199,8 @@ def timeout_s(given: Json) -> float | None:
     return None if value is None else _timeout_s("parameters.timeout_ms", value)
 
 
-def header_timeout_s(given: bytes | None) -> float | None:
-    """What X-Timeout-Ms says, in seconds; None if it is not there. Raises RequestError."""
-    if given is None:
-        return None
+def header_timeout_s(given: bytes) -> float:
+    """What X-Timeout-Ms says, in seconds. Raises RequestError."""
     try:
         return _timeout_s("X-Timeout-Ms", float(given))
     except ValueError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dlserve.board import Board
 from dlserve.errors import NoWorkerError, RequestError
-from dlserve.front.balancer import EXPECTED, Coming, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Coming, Outlook, Request, WorkerView
 from dlserve.front.link import Link, WorkerLostError
 from dlserve.front.services import Registry, Service
 from dlserve.messages import (
@@ -181,9 +181,9 @@ class WorkerPool:
         if self.board is not None:
             self.board.ended(view.index, 0.0)
 
-    def began(self, view: WorkerView, request: Request) -> tuple[Coming, float, str]:
+    def began(self, view: WorkerView, request: Request, seen: Outlook) -> tuple[Coming, float, str]:
         """A call was sent: its batch, the seconds that it adds, and how the worker has its model, "warm" or EXPECTED."""
-        coming, cost_s = view.sent(request)
+        coming, cost_s = view.sent(request, seen)
         if self.board is not None:
             self.board.works(view.index, cost_s)
         known = view.resident.get(request.service)

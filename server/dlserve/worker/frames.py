@@ -15,7 +15,7 @@ from dlserve.messages import HEADER, MAX_META_BYTES, ToWorker
 
 log = logging.getLogger(__name__)
 _AHEAD_BYTES = 4096
-"""Read at most this much before a frame's size is known: it is copied once more, the rest of a body never is."""
+"""Read at most this much before a frame's size is known, and beyond its end: it is copied once more, the rest of a body never is."""
 _DISCARD_BYTES = 1 << 18
 SEND_BUFFER_BYTES = 1 << 20
 
@@ -42,6 +42,14 @@ class FrameReader:
             return self._between_frames and not select.select([self._connection], [], [], 0)[0]
         except ValueError:  # closed meanwhile
             return True
+
+    @property
+    def next_size(self) -> int | None:
+        """Bytes of the next frame, if that much of it was read along with the last one."""
+        if self._end - self._begin < HEADER.size:
+            return None
+        meta_size, body_size = HEADER.unpack_from(self._ahead, self._begin)
+        return int(meta_size) + int(body_size)
 
     def read(self, spin_s: float = 0.0) -> tuple[ToWorker, memoryview | None] | None:
         """The next message and its body, in a buffer of its own; None when the connection has ended.
@@ -91,9 +99,7 @@ class FrameReader:
         self._begin, self._end = 0, len(unread)
         while self._end < size:
             received = self._connection.recv_into(self._ahead[self._end :])
-            if not received:
-                raise ConnectionResetError("the connection ended within a frame")
-            self._end += received
+            self._end += received or self._cut_off()
 
     def _meta(self, size: int) -> memoryview:
         if size > _AHEAD_BYTES:
@@ -107,12 +113,13 @@ class FrameReader:
         have = min(size, self._end - self._begin)
         body[:have] = self._ahead[self._begin : self._begin + have]
         self._begin += have
-        while have < size:
-            received = self._connection.recv_into(body[have:], 0, socket.MSG_WAITALL)
-            if not received:
-                raise ConnectionResetError("the connection ended within a frame")
-            have += received
+        while have < size:  # all that was read ahead is used up
+            have += self._connection.recvmsg_into([body[have:], self._ahead])[0] or self._cut_off()
+            self._begin, self._end = 0, max(have - size, 0)
         return body
+
+    def _cut_off(self) -> int:
+        raise ConnectionResetError("the connection ended within a frame")
 
     def _discard(self, size: int) -> None:
         have = min(size, self._end - self._begin)

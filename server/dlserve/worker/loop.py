@@ -2,7 +2,7 @@
 
 Threads: one receives for each front end, a few decode, one prepares skeletons, one (the device thread) runs batches. The
 device is taken by one of them at a time. Normally that is the device thread; a job that costs less to run than to hand
-over is run by the receiving thread itself, see `_inline`.
+over is run by the receiving thread itself, see `quick`.
 
 Front ends share services, models and the order of arrival. One that goes takes its jobs with it, and a service that no
 other knows; the rest goes on.
@@ -48,16 +48,15 @@ from dlserve.worker.files import ModelFiles
 from dlserve.worker.frames import FrameReader, FrameWriter, ProtocolError
 from dlserve.worker.inputs import InputReader
 from dlserve.worker.preparing import Preparer
+from dlserve.worker.quick import SMALL_BYTES, Quick, is_quick
 from dlserve.worker.runner import Runner
 from dlserve.worker.service import Service
 from dlserve.worker.settings import WorkerSettings
 from dlserve.worker.task import Sender, Task, make_task
 
 log = logging.getLogger(__name__)
-_INLINE_FORWARD_S = 100e-6
-"""A forward this short is over before another thread would have begun it."""
 _SPIN_S = 200e-6
-"""After such a one, if it was alone in the server, look for the next job this long before sleeping: to be woken would cost
+"""After a quick job, if it was alone in the server, look for the next one this long before sleeping: to be woken would cost
 more than the job did."""
 
 
@@ -68,6 +67,7 @@ class Connection:
     socket: socket.socket
     reader: FrameReader
     writer: FrameWriter
+    quick: Quick
     spin_s: float = 0.0
     """How long to look for its next message before sleeping."""
 
@@ -82,6 +82,7 @@ class Loop:
     """Services, models and jobs. They live as long as a front end is connected; the engines outlive them."""
 
     def __init__(self, settings: WorkerSettings, engines: Engines) -> None:
+        self._max_batch = settings.max_batch
         self._max_images = settings.max_images
         self._max_body_bytes = settings.max_body_bytes
         self._lock = threading.Lock()
@@ -129,7 +130,7 @@ class Loop:
 
     def serve(self, line: socket.socket, hello: Hello, on_ready: Callable[[], None]) -> None:
         """Say hello to a front end and serve it until it goes, or until `stop` and all that was received is answered."""
-        connection = Connection(line, FrameReader(line, self._max_body_bytes), FrameWriter(line))
+        connection = self._connection(line)
         with self._lock:
             if self._done:
                 return
@@ -142,6 +143,10 @@ class Loop:
             log.warning("the connection to a front end broke: %s", exc)
         finally:
             self._left(connection)
+
+    def _connection(self, line: socket.socket) -> Connection:
+        quick = Quick(self._agenda, self._run, self._admit, self._max_batch)
+        return Connection(line, FrameReader(line, self._max_body_bytes), FrameWriter(line), quick)
 
     def stop(self) -> None:
         """Answer all that has been sent, then end; from any thread."""
@@ -168,14 +173,17 @@ class Loop:
     # ---- the receiving threads
 
     def _receive(self, connection: Connection) -> None:
-        reader = connection.reader
+        reader, quick = connection.reader, connection.quick
         while (received := reader.read(connection.spin_s)) is not None:
             connection.spin_s = 0.0
             message, body = received
             if type(message) is Job:
                 self._on_job(message, body, connection)
             else:
+                quick.run()
                 self._on_message(message, connection)
+            if quick and (reader.next_size or SMALL_BYTES) >= SMALL_BYTES and quick.run():
+                connection.spin_s = _SPIN_S
 
     def _on_message(self, message: ToWorker, connection: Connection) -> None:
         match message:
@@ -211,7 +219,10 @@ class Loop:
         if service.model is None or service.unprepared:
             service.unprepared.add(task)
             self._preparer.submit(service, partial(self._prepared, task))
-        elif not self._inline(task, connection):
+        elif is_quick(task):
+            connection.quick.add(task)
+        else:
+            connection.quick.run()
             self._admit(task, service.model)
 
     def _objection(self, job: Job, service: Service | None, body: memoryview | None) -> Exception:
@@ -226,32 +237,6 @@ class Loop:
             f"{len(job.items)} images in one call, at most {self._max_images} are allowed:"
             " send fewer, or raise --max-images"
         )
-
-    def _inline(self, task: Task, connection: Connection) -> bool:
-        """Run a job here and now, if that is cheaper than waking another thread; False if it is not for here.
-
-        Only a single raw input of a model that takes it undecoded, that is on the device and whose latest forward was
-        over in no time; and only while nothing else runs or waits, so that no order changes. While it runs nothing is
-        received, but for about as long as a hand-over would take; one that turns out slow is the last of its kind.
-        """
-        service, items = task.service, task.job.items
-        if (
-            service.forward_s > _INLINE_FORWARD_S
-            or task.alone
-            or len(items) > 1
-            or items[0].kind not in AS_SENT
-            or service.model is None
-            or service.model.decodes
-            or task.found != "warm"
-        ):
-            return False
-        if not self._agenda.take_if_idle():
-            return False
-        task.inputs = (task.body,)
-        self._run((task,))
-        self._agenda.give_back()
-        connection.spin_s = _SPIN_S if task.job.lone else 0.0
-        return True
 
     def _on_cancel(self, message: Cancel, connection: Connection) -> None:
         task = self._answers.find(connection.writer, message.id)

@@ -77,6 +77,16 @@ def test_a_body_is_a_buffer_of_its_own(pair: tuple[socket.socket, socket.socket]
     thread.join()
 
 
+def test_a_reader_tells_what_has_come_behind_a_frame(pair: tuple[socket.socket, socket.socket]) -> None:
+    frames = [frame(job(number, size), size) + bytes(size) for number, size in enumerate((10, 30, 9000))]
+    sender(pair[0], b"".join(frames), iter(lambda: 1 << 20, 0)).join()
+    reader = FrameReader(pair[1], LIMIT)
+    sizes = []
+    while reader.read():
+        sizes.append(reader.next_size)
+    assert sizes == [len(frames[1]) - HEADER.size, len(frames[2]) - HEADER.size, None]
+
+
 def test_a_body_above_the_limit_is_thrown_away_and_the_next_message_is_understood(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:

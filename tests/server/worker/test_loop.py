@@ -8,8 +8,7 @@ from dlmodels.engines.base import Place
 from dlmodels.spec import ModelSpec
 from dlserve.messages import Define, Item, Job
 from dlserve.worker.engines import Engines
-from dlserve.worker.frames import FrameReader, FrameWriter
-from dlserve.worker.loop import Connection, Loop
+from dlserve.worker.loop import Loop
 from dlserve.worker.service import Service
 from dlserve.worker.settings import WorkerSettings
 
@@ -35,7 +34,7 @@ def test_no_job_overtakes_one_that_waits_for_the_skeleton() -> None:
     near, far = socket.socketpair()
     with closing(near), closing(far):
         loop = Loop(SETTINGS, Engines(Place("cpu", 1)))
-        line = Connection(near, FrameReader(near, 1), FrameWriter(near))
+        line = loop._connection(near)
         loop._on_message(Define(1, ModelSpec("model", "simulated")), line)
         held, reached, done = threading.Event(), threading.Event(), threading.Event()
         prepare = loop._preparer._prepare

@@ -14,19 +14,9 @@ from typing import Protocol
 import msgspec
 
 from dlserve.errors import ApiError, NoWorkerError, QueueFullError, UnexpectedError
-from dlserve.front.asgi import (
-    JSON,
-    Bodies,
-    DisconnectedError,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    answer_error,
-    check_key,
-    left,
-)
+from dlserve.front.asgi import Bodies, DisconnectedError, Receive, Scope, answer_error, check_key, left
 from dlserve.front.dispatch import ClientLeftError, Dispatcher, Outcome, PredictCall
+from dlserve.front.http import JSON, Exchange
 from dlserve.front.metrics import Metrics
 from dlserve.front.parameters import header_timeout_s
 from dlserve.front.services import Registry, Service
@@ -81,7 +71,7 @@ class Calls:
         self.answered = 0
         """Of those, the ones whose answer or error was sent."""
 
-    async def answer(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, dialect: Dialect, scope: Scope, receive: Receive, send: Exchange) -> None:
         """Answer one call, whatever happens to it."""
         began = perf_counter()
         path: str = scope["path"]
@@ -99,15 +89,15 @@ class Calls:
         except ApiError as exc:
             if isinstance(exc, QueueFullError):
                 self._metrics.rejected(exc.reason)
-            await answer_error(send, path, exc)
+            answer_error(send, path, exc)
             self.answered += 1
         except (ClientLeftError, DisconnectedError):
             log.debug("a client left before its answer")
         except asyncio.CancelledError:
-            await answer_error(send, path, NoWorkerError("the server stopped before this call was answered"))
+            answer_error(send, path, NoWorkerError("the server stopped before this call was answered"))
             raise
         else:
-            await answer(send, 200, rendered.body, rendered.headers, rendered.kind)
+            send.respond(200, rendered.body, rendered.headers, rendered.kind)
             self.answered += 1
             self._succeeded(service, outcome, began)  # while the client reads; before any other request is looked at
 
@@ -117,7 +107,8 @@ class Calls:
         service = self._registry.find(question.service)
         try:
             call = PredictCall(service, began, lambda: left(receive))
-            call.must_end_in(header_timeout_s(headers.get(_TIMEOUT)))
+            if _TIMEOUT in headers:
+                call.must_end_in(header_timeout_s(headers[_TIMEOUT]))
             await question.read(call)
             outcome = await self._dispatcher.predict(call)
             rendered = question.render(call, outcome)
@@ -137,6 +128,7 @@ class Calls:
 
     def _succeeded(self, service: Service, outcome: Outcome, began: float) -> None:
         reply = outcome.reply
+        self._dispatcher.learn(outcome)
         service.statistics.succeeded(len(reply.predictions), reply.batch_size, outcome.timing, outcome.total_s)
         self._metrics.ran(service, outcome, perf_counter() - began)
 

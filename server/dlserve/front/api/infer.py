@@ -7,8 +7,9 @@ from dlserve.errors import NotFoundError, RequestError
 from dlserve.front import parameters
 from dlserve.front.api import tensors
 from dlserve.front.api.calls import Headers, Question, Rendered, head
-from dlserve.front.asgi import JSON, Bodies, Scope, to_json
+from dlserve.front.asgi import Bodies, Scope, to_json
 from dlserve.front.dispatch import Outcome, PredictCall
+from dlserve.front.http import JSON
 from dlserve.front.parameters import Output
 
 PREFIX = "/v2/models/"

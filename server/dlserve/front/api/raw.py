@@ -13,11 +13,15 @@ TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "ap
 _TYPES = frozenset(kind.encode() for kind in TYPES)
 _OPTIONS: dict[str, Callable[[str], Any]] = {"best": int, "confidence_threshold": float, "cache": str, "worker": int}
 _ONE_IMAGE_URI = "0"
+_PLAIN = Execution()
 
 
 def check_type(headers: dict[bytes, bytes]) -> None:
     """Raises MediaTypeError unless the body says that it is an image."""
-    sent = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    given = headers.get(b"content-type", b"")
+    if given in _TYPES:
+        return
+    sent = given.partition(b";")[0].strip().lower()
     if sent not in _TYPES:
         raise MediaTypeError(
             f"Content-Type {sent.decode('latin-1')!r}: send image bytes as one of {', '.join(TYPES)}, or JSON to /predict"
@@ -27,7 +31,7 @@ def check_type(headers: dict[bytes, bytes]) -> None:
 def options(query: bytes, default: Output) -> tuple[Execution, Output]:
     """`?best=5&confidence_threshold=0.1&cache=disk&worker=0`. Raises QueryError or RequestError."""
     if not query:
-        return Execution(), default
+        return _PLAIN, default
     given: dict[str, Any] = {}
     for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if key not in _OPTIONS:

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Request, Response
 
 from dlserve.errors import FieldError, QueryError, RequestError
 from dlserve.front.api import deepdetect
-from dlserve.front.asgi import JSON, Bodies, to_json
+from dlserve.front.asgi import Bodies, to_json
 from dlserve.front.creation import Creator
 from dlserve.front.fellows import Fellows
+from dlserve.front.http import JSON
 from dlserve.front.pool import WorkerPool
 from dlserve.front.services import Registry
 from dlserve.front.tally import statistics_of

@@ -34,14 +34,13 @@ class Launcher:
         """Of front ends."""
 
     def open(self) -> None:
-        """Listen for workers, whichever front ends will answer them, and make the board of several front ends."""
+        """Listen for workers, whichever front ends will answer them, and make the front ends' board."""
         for path in self._front_sockets:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(path)
             listener.listen(len(self._config.workers) * 2)
             self._listeners.append(listener)
-        if self._several:
-            self._board_fd = board.make(self._config.front_ends, len(self._config.workers))
+        self._board_fd = board.make(self._config.front_ends, len(self._config.workers))
 
     def board(self) -> board.Board:
         """The board, as the supervisor sees it."""
@@ -57,9 +56,11 @@ class Launcher:
         """Start a front end."""
         place = FRONT - number
         deals, http = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self._several else (None, self._http)
-        descriptors = {"--http-fd": http.fileno(), "--workers-fd": self._listeners[place].fileno()}
-        if self._several:
-            descriptors["--board-fd"] = self._board_fd
+        descriptors = {
+            "--http-fd": http.fileno(),
+            "--workers-fd": self._listeners[place].fileno(),
+            "--board-fd": self._board_fd,
+        }
         told = descriptors | {"--number": place, "--process": next(self._processes)}
         arguments = ["--folder", str(self._folder), *(text for pair in told.items() for text in map(str, pair))]
         child = self._spawn(number, "dlserve.front", arguments, self._config, *descriptors.values())

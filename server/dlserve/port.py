@@ -85,12 +85,13 @@ class Dealer:
                 self._hand_over(connection)
 
     def _hand_over(self, connection: socket.socket) -> None:
-        """Give a connection to the front end that has the fewest; one that is dying, or hangs, is passed over."""
+        """Give a connection to the front end that has the fewest; one that is dying, or stands still, comes last."""
 
-        def connections(child: Child) -> tuple[int, int]:
-            return child.dealt - self._board.closed_by(child.place), child.dealt
+        def order(child: Child) -> tuple[bool, int, int]:
+            still = child.pulse is not None and child.pulse.silent_s > 0
+            return still, child.dealt - self._board.closed_by(child.place), child.dealt
 
-        for child in sorted(self._fronts(), key=connections):
+        for child in sorted(self._fronts(), key=order):
             assert child.deals is not None
             with contextlib.suppress(OSError):
                 socket.send_fds(child.deals, [b"\0"], [connection.fileno()])

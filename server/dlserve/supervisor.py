@@ -24,6 +24,7 @@ from dlserve.control import Event
 from dlserve.errors import StartError
 from dlserve.launcher import Launcher
 from dlserve.port import Dealer, bind
+from dlserve.pulse import Pulse, look_every_s
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.2
@@ -50,6 +51,7 @@ class Supervisor:
         """Children that worked, died and are not back yet."""
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._look_every_s = look_every_s(config.front_end_timeout_s)
         self._serving: set[tuple[int, int]] = set()
         """(front end, worker) where the worker takes the front end's requests."""
         self._dealer: Dealer | None = None
@@ -70,14 +72,15 @@ class Supervisor:
         try:
             self._launcher = Launcher(self._config, folder, self._http, tuple(sorted({spec.engine for spec in specs})))
             self._launcher.open()
+            self._board = self._launcher.board()
             if self._several:
-                self._board = self._launcher.board()
                 self._dealer = Dealer(self._http, self._selector, self._board, self._dealable)
             self._catch_signals()
             self._announce(specs)
             for number in (*self._fronts, *range(len(self._config.workers))):
                 self._start(number)
             self._after(self._config.start_timeout_s, self._check_started)
+            self._look_at_pulses()
             while self._exit_code is None or self._children:
                 self._step()
         finally:
@@ -185,6 +188,7 @@ class Supervisor:
                 child.ready = True
                 if child.is_front:
                     self._failed_starts[child.number] = 0
+                    child.pulse = Pulse(self._look_every_s)
                 self._look_at_port()
                 self._check_up()
             case "failed":
@@ -254,7 +258,7 @@ class Supervisor:
         child.close()
         del self._children[child.number]
         self._serving = {pair for pair in self._serving if child.number not in pair}
-        if child.is_front and self._several:
+        if child.is_front:
             self._board.clear(child.place)
         self._look_at_port()
         if self._exit_code is not None:
@@ -294,6 +298,24 @@ class Supervisor:
         if self._children.get(child.number) is child and not came_back:
             log.error("%s takes no requests after %g s; replacing it", child.name, self._config.start_timeout_s)
             child.process.kill()
+
+    # ---- front ends that stand still
+
+    def _look_at_pulses(self) -> None:
+        """Replace a front end whose event loop has not turned for too long; once it is to stop, it has the drain's time-out."""
+        if self._exit_code is not None:
+            return
+        now = perf_counter()
+        for child in self._children.values():
+            if child.pulse is None:
+                continue
+            child.pulse.look(self._board.beats_of(child.place), now)
+            if child.pulse.silent_s > self._config.front_end_timeout_s:
+                why = f"its event loop has stood still for {child.pulse.silent_s:.1f} s"
+                log.error("%s: %s; replacing it", child.name, why)
+                child.pulse = None
+                child.process.kill()
+        self._after(self._look_every_s, self._look_at_pulses)
 
     # ---- stopping
 

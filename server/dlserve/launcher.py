@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 from dlmodels.engines.host import allocating
 
-from dlserve import board
+from dlserve.board import Board
+from dlserve.board import make as make_board
 from dlserve.child import FRONT, Child, is_front
 from dlserve.config import Config
 from dlserve.control import line
@@ -40,11 +41,11 @@ class Launcher:
             listener.bind(path)
             listener.listen(len(self._config.workers) * 2)
             self._listeners.append(listener)
-        self._board_fd = board.make(self._config.front_ends, len(self._config.workers))
+        self._board_fd = make_board(self._config.front_ends, len(self._config.workers))
 
-    def board(self) -> board.Board:
+    def board(self) -> Board:
         """The board, as the supervisor sees it."""
-        return board.Board(self._board_fd, self._config.front_ends, len(self._config.workers))
+        return Board(self._board_fd, self._config.front_ends, len(self._config.workers))
 
     def name(self, number: int) -> str:
         """What messages call a child."""

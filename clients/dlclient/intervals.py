@@ -6,13 +6,14 @@ samples in the order of time and a block length, and the percentile takes the ef
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 SEED = 20_180_401
 """Of the resampling: fixed, so that a report redone later says the same."""
@@ -93,13 +94,21 @@ def percentile_interval(
     if worth < 1:
         return None
     tail = (1 - confidence) / 2
-    low = int(binom.ppf(tail, worth, fraction))
-    high = int(binom.ppf(1 - tail, worth, fraction)) + 1
+    low = binomial_quantile(tail, worth, fraction)
+    high = binomial_quantile(1 - tail, worth, fraction) + 1
     if low < 1 or high > worth:
         return None
     stretch = samples / worth
     first, last = math.floor(low * stretch), math.ceil(high * stretch)
     return Interval(ordered[max(first, 1) - 1], ordered[min(last, samples) - 1])
+
+
+def binomial_quantile(chance: float, trials: int, part: float) -> int:
+    """The smallest number of successes that is not exceeded with at least this chance; `part`: of trials that succeed.
+
+    scipy.stats has it too, and takes as long to import as all else that a command of ours does before it begins.
+    """
+    return bisect_left(range(trials), chance, key=lambda successes: float(bdtr(successes, trials, part)))
 
 
 def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:

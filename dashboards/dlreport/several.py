@@ -11,7 +11,7 @@ from dlclient.serving_result import read_serving
 
 from dlreport.compare.benches import stamps as bench_stamps
 from dlreport.errors import NotAResultError
-from dlreport.files import PAGE_FILE, report_folder, write_page, write_tables
+from dlreport.files import PAGE_FILE, complete, report_folder
 from dlreport.kinds import SEARCH, kind_of
 from dlreport.page import render
 from dlreport.quantity import moment
@@ -58,8 +58,7 @@ def write_reports(folders: Sequence[Path], target: Path, writers: Mapping[str, W
     with report_folder(target) as made:
         for entry in entries:
             writers[entry.kind](entry.folder, made / Path(entry.page).parent)
-        write_tables(made, [table])
-        return write_page(made, render("several.html", {"entries": entries, "table": table}))
+        return complete(made, render("several.html", {"entries": entries, "table": table}), [table], [])
 
 
 def _own_names(folders: Sequence[Path]) -> list[str]:

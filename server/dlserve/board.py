@@ -1,4 +1,4 @@
-"""What several front ends must know of each other at every call: a board in shared memory.
+"""What front ends must know of each other at every call, and the supervisor of them: a board in shared memory.
 
 Each front end has a row, which it alone writes and all read; the supervisor clears the row of one that has died. A row is
 made of 8-byte cells, each written in one store, so there are no locks: a reader sees each number as it was a moment ago.
@@ -13,7 +13,7 @@ from operator import add
 MOST_EXPECTED = 8
 """Loads under way on one worker that a front end can name; of more than that the others do not hear."""
 _CELL = 8
-_CLOSED, _HELD, _WAITING, _FLYING, _PROMISES, _HEAD = range(6)
+_DEATHS, _BEATS, _CLOSED, _HELD, _WAITING, _FLYING, _PROMISES, _HEAD = range(8)
 """A row's first cells; calls in flight on each worker follow, predicted seconds on each, and a block for each."""
 _PROGRESS, _HINT, _COUNT, _EXPECTED = range(4)
 _BLOCK = _EXPECTED + MOST_EXPECTED
@@ -87,6 +87,10 @@ class Board:
         """A client's connection has ended."""
         self._ints[self._own + _CLOSED] += 1
 
+    def beat(self) -> None:
+        """The event loop has turned."""
+        self._ints[self._own + _BEATS] += 1
+
     # ---- what the others have written
 
     def loads(self) -> tuple[float, ...]:
@@ -130,16 +134,26 @@ class Board:
         """Calls of the others for which no worker is up."""
         return sum(self._ints[row + _WAITING] for row in self._others)
 
+    def deaths(self) -> list[int]:
+        """How many processes of each front end have died."""
+        return [self._ints[row + _DEATHS] for row in self._rows]
+
     # ---- the supervisor
+
+    def beats_of(self, front: int) -> int:
+        """How often a front end's event loop has told that it turns."""
+        return self._ints[front * self._cells + _BEATS]
 
     def closed_by(self, front: int) -> int:
         """Connections that a front end has had and has no more."""
         return self._ints[front * self._cells + _CLOSED]
 
     def clear(self, front: int) -> None:
-        """A front end has died: what it had under way is gone."""
-        start = front * self._cells * _CELL
-        self._memory[start : start + self._cells * _CELL] = bytes(self._cells * _CELL)
+        """A front end has died: what it had under way is gone. It is counted."""
+        row = front * self._cells
+        deaths = self._ints[row + _DEATHS] + 1
+        self._memory[row * _CELL : (row + self._cells) * _CELL] = bytes(self._cells * _CELL)
+        self._ints[row + _DEATHS] = deaths
 
     def _block(self, row: int, worker: int) -> int:
         return row + _HEAD + 2 * self._workers + worker * _BLOCK

@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 from dlserve.control import STOP, EventReader
+from dlserve.pulse import Pulse
 
 log = logging.getLogger(__name__)
 FRONT = -1
@@ -36,6 +37,8 @@ class Child:
         """Where a front end of several is given connections."""
         self.dealt = 0
         """How many it was given."""
+        self.pulse: Pulse | None = None
+        """Of a front end that is ready."""
 
     @property
     def is_front(self) -> bool:

@@ -117,6 +117,13 @@ def _serving(group: Any) -> None:
         help="processes that speak HTTP on the one port, each with its share of the connections; more than one pays where"
         " one at 100 %% of its core is what limits the rate, and cores are free (%(default)s)",
     )
+    group.add_argument(
+        "--front-end-timeout",
+        type=_number(float, 1, 86400),
+        default=30.0,
+        metavar="S",
+        help="seconds for which a front end's event loop may stand still before it is replaced (%(default)g)",
+    )
     group.add_argument("--insecure", action="store_true", help="allow a --host beyond loopback without a key")
     group.add_argument(
         "--log-format", choices=["text", "json"], default="text", help="lines of the log, on stderr (%(default)s)"

@@ -60,6 +60,7 @@ class Config(msgspec.Struct, frozen=True):
     api_key: str
     front_ends: int
     """Processes that speak HTTP, on one port."""
+    front_end_timeout_s: float
     workers: tuple[WorkerPlan, ...]
     visible_gpus: str | None
     """CUDA_VISIBLE_DEVICES as it was at the start; None: unset."""
@@ -92,6 +93,7 @@ def resolve(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         allow_urls=tuple(host.lower() for host in options.allow_url),
         api_key=api_key,
         front_ends=options.front_ends,
+        front_end_timeout_s=options.front_end_timeout,
         workers=_workers(options.devices, options.workers, options.cache_mb, options.host_cache_mb, visible_gpus),
         visible_gpus=visible_gpus,
         max_batch=options.max_batch,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from dlclient.intervals import (
     Interval,
+    binomial_quantile,
     block_length,
     effective_samples,
     mean_interval,
@@ -14,6 +15,7 @@ from dlclient.intervals import (
 )
 from numpy.typing import NDArray
 from scipy.signal import lfilter
+from scipy.stats import binom
 
 Samples = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Samples]
@@ -187,3 +189,10 @@ def test_what_is_no_share_is_refused() -> None:
         percentile_interval([1.0] * 20, 99)
     with pytest.raises(ValueError, match="block"):
         mean_interval([1.0] * 20, block=0)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 6, 36, 368, 5000, 1_000_000])
+@pytest.mark.parametrize("part", [0.001, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("chance", [0.005, 0.025, 0.5, 0.975])
+def test_the_quantile_of_a_binomial_is_scipys(trials: int, part: float, chance: float) -> None:
+    assert binomial_quantile(chance, trials, part) == binom.ppf(chance, trials, part)

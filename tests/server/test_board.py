@@ -83,3 +83,14 @@ def test_of_one_that_has_died_nothing_stays(boards: tuple[Board, Board, Board]) 
     assert load(one, 0) == (1, 0.0)
     assert (one.awaited(1), one.hinted(1), one.held_elsewhere(), one.waiting_elsewhere()) == (NONE, NONE, 0, 0)
     assert (one.last_progress(1), one.quiet_elsewhere(), supervisor.closed_by(1)) == (0.0, True, 0)
+
+
+def test_deaths_are_counted_for_all_to_see_and_beats_for_the_supervisor(boards: tuple[Board, Board, Board]) -> None:
+    one, two, supervisor = boards
+    for _ in range(3):
+        two.beat()
+    assert [supervisor.beats_of(place) for place in (0, 1)] == [0, 3]
+    supervisor.clear(1)
+    supervisor.clear(1)
+    assert supervisor.beats_of(1) == 0
+    assert one.deaths() == two.deaths() == [0, 2]

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -15,27 +14,22 @@ from pathlib import Path
 import msgspec
 from dlmodels.engines.host import allocating
 
-from dlclient.bench.job import EVENT, Ended, Entered, Failed, Job, Progress
+from dlclient.bench.job import Ended, Job
+from dlclient.bench.listening import Listener, Watch
 from dlclient.bench.memory_watch import MemoryWatch
-from dlclient.bench.naming import describe
-from dlclient.bench_result import Failure, FailureKind
+from dlclient.bench_result import Failure
 from dlclient.local_server import HeldSignals
 
 CHILD = (sys.executable, "-X", "faulthandler", "-m", "dlclient.bench.child")
 """What measures a point. Of faulthandler it has that a crash leaves its stack in the log."""
-_LOOK_S = 0.5
 _EXIT_S = 15.0
 """How long a process may take to end after its last event."""
 _DUMP_S = 2.0
 """How long a hung one may take to write its stack to the log."""
 _MODES = ("rb", "wb")
 _LAST_LINES, _LINE = 20, 300
-_CHUNK = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)
-
-Watch = Callable[[str, float | None], None]
-"""Gets the stage, and how much of it is done, where that is told."""
 
 
 def run_point(
@@ -57,17 +51,18 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def give(job: Job, process: "subprocess.Popen[bytes]") -> None:
+    """Hand the job to a process that has just been started."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin as stdin:  # it has ended already, which is told from how
+        stdin.write(msgspec.json.encode(job))
+
+
 class _PointProcess:
     def __init__(self, job: Job, watch: Watch, log: Path, memory: MemoryWatch) -> None:
         self._log = log
-        self._memory = memory
         self._job = job
-        self._watch = watch
-        self._stage = "start"
-        self._timeout_s = job.budget.start_timeout_s
-        self._deadline = 0.0
-        self._torn = bytearray()
-        self._end: Ended | Failure | None = None
+        self._listener = Listener(job, watch, memory)
 
     def run(self, child: Sequence[str]) -> Ended | Failure:
         with ExitStack() as opened:
@@ -75,7 +70,6 @@ class _PointProcess:
             reader, writer = (
                 opened.enter_context(os.fdopen(end, mode)) for end, mode in zip(os.pipe(), _MODES, strict=True)
             )
-            os.set_blocking(reader.fileno(), False)
             held = HeldSignals()
             opened.callback(held.release)
             process = subprocess.Popen(  # noqa: S603  our own program
@@ -91,121 +85,28 @@ class _PointProcess:
             opened.callback(_kill, process)
             writer.close()
             held.release()
-            self._give_job(process)
-            return self._follow(process, reader.fileno())
+            give(self._job, process)
+            return self._listen(process, reader.fileno())
 
-    def _give_job(self, process: "subprocess.Popen[bytes]") -> None:
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended already, which is told from how
-            process.stdin.write(msgspec.json.encode(self._job))
-            process.stdin.close()
-
-    def _follow(self, process: "subprocess.Popen[bytes]", reader: int) -> Ended | Failure:
-        self._enter("start", self._timeout_s)
-        ended = os.pidfd_open(process.pid)
+    def _listen(self, process: "subprocess.Popen[bytes]", reader: int) -> Ended | Failure:
+        pidfd = os.pidfd_open(process.pid)
         try:
-            told = [reader]
-            while True:
-                self._memory.look()
-                left = max(self._deadline - time.monotonic(), 0.0)
-                ready = wait([*told, ended], min(left, _LOOK_S))
-                if reader in ready and self._read(reader) == b"":
-                    told = []
-                if ended in ready:
-                    while self._end is None and self._read(reader):
-                        pass
-                if self._end is not None:
-                    wait([ended], _EXIT_S)
-                    return self._end
-                if ended in ready:
-                    return self._died(ended)
-                if time.monotonic() >= self._deadline:
-                    return self._hung(process, ended)
+            end = self._listener.listen(reader, pidfd)
+            if end is None:
+                return self._listener.died(_exit_code(pidfd), _last_words(self._log))
+            if not self._listener.in_time:
+                process.send_signal(signal.SIGABRT)  # faulthandler writes where it hangs
+            wait([pidfd], _EXIT_S if self._listener.in_time else _DUMP_S)
+            return end
         finally:
-            os.close(ended)
+            os.close(pidfd)
 
-    def _read(self, reader: int) -> bytes | None:
-        """Take what has come, and return it; None: nothing has; b"": nothing more will."""
-        try:
-            content = os.read(reader, _CHUNK)
-        except BlockingIOError:
-            return None
-        *lines, rest = content.split(b"\n")
-        for line in lines:
-            self._torn += line
-            self._take(bytes(self._torn))
-            self._torn.clear()
-        self._torn += rest
-        return content
 
-    def _take(self, line: bytes) -> None:
-        if self._end is not None:
-            return
-        try:
-            event = EVENT.decode(line)
-        except msgspec.DecodeError as exc:
-            shown = line[:80].decode(errors="replace")
-            self._end = Failure(
-                kind="error",
-                stage=self._stage,
-                text=f"its process told something that is no event ({exc}): {shown!r}; install dlserve again, or report this",
-            )
-            return
-        match event:
-            case Entered(stage, timeout_s):
-                self._enter(stage, timeout_s)
-            case Progress(fraction):
-                self._watch(self._stage, min(max(fraction, 0.0), 1.0))
-            case Failed(failure):
-                self._end = failure
-            case Ended(point) if point.setting != self._job.setting:
-                text = f"its process measured another point ({describe(point.setting)}); install dlserve again, or report this"
-                self._end = Failure(kind="error", stage=self._stage, text=text)
-            case Ended():
-                self._end = event
-
-    def _enter(self, stage: str, timeout_s: float) -> None:
-        self._stage, self._timeout_s = stage, timeout_s
-        self._deadline = time.monotonic() + timeout_s
-        self._watch(stage, None)
-
-    def _hung(self, process: "subprocess.Popen[bytes]", ended: int) -> Failure:
-        process.send_signal(signal.SIGABRT)  # faulthandler writes where it hangs
-        wait([ended], _DUMP_S)
-        key = {"start": "start_timeout_s", "prepare": "prepare_timeout_s", "load": "prepare_timeout_s"}
-        return Failure(
-            kind="time-out",
-            stage=self._stage,
-            text=f"the stage {self._stage} took more than {self._timeout_s:g} s and was given up: give it more "
-            f"(--set budget.{key.get(self._stage, 'iteration_timeout_s')}=...), or see in its log where it hung",
-        )
-
-    def _died(self, ended: int) -> Failure:
-        """What a process died of that said nothing."""
-        status = os.waitid(os.P_PIDFD, ended, os.WEXITED | os.WNOWAIT)
-        assert status is not None
-        signalled = 0 if status.si_code == os.CLD_EXITED else status.si_status
-        kind: FailureKind = "crash"
-        if not signalled:
-            kind = "error"
-            text = f"its process ended with exit code {status.si_status} and no result, {_last_words(self._log)}"
-        elif signalled == signal.SIGKILL and self._memory.killed():
-            kind = "out-of-memory"
-            text = (
-                "the kernel killed its process for lack of memory: try a smaller batch, or give the machine more memory"
-            )
-        elif signalled == signal.SIGKILL and self._memory.scarce():
-            kind = "out-of-memory"
-            text = (
-                f"its process was killed, probably by the kernel for lack of memory ({self._memory.least_free:.0%} of it was free): "
-                "try a smaller batch, or give the machine more memory"
-            )
-        elif signalled == signal.SIGKILL:
-            text = "its process was killed (SIGKILL), not by dlbench: find out by whom, then --resume --retry-failed"
-        else:
-            name = signal.strsignal(signalled)
-            text = f"its process crashed ({name}, signal {signalled}): its log ends with the stack, if the framework left one"
-        return Failure(kind=kind, stage=self._stage, text=text)
+def _exit_code(pidfd: int) -> int:
+    """Of a process that has ended, below 0 the signal; it can still be waited for."""
+    status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+    assert status is not None
+    return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
 
 
 def _last_words(log: Path) -> str:

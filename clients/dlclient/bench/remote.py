@@ -119,6 +119,12 @@ class Server:
                 " as raw (for URLs there is dd_bench)",
                 kind="unsupported",
             )
+        if way == "path" and setting.question == "accuracy":
+            raise PointError(
+                "accuracy sends the labelled images themselves, so that they need not lie where the server may read: ask for it"
+                " with input base64 (the default) or raw; the answers are the same",
+                kind="unsupported",
+            )
         self._client = Client(self._url, self._job.api_key or None, timeout_s=self._job.budget.prepare_timeout_s)
         with _as_point_errors():
             self._client.info()

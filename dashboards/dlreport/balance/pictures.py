@@ -11,17 +11,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from dlreport.balance.answer import spoken
 from dlreport.balance.view import BalanceView, interval, p99_s, resident
 from dlreport.quantity import plain
+from dlreport.series import color, handle, mark
 from dlreport.style import (
-    BLACK,
-    BLUE,
-    GREEN,
     INK,
     LINE,
-    ORANGE,
-    PURPLE,
     QUIET,
-    SKY,
-    VERMILLION,
     WIDTH_IN,
     Frame,
     Picture,
@@ -34,8 +28,6 @@ from dlreport.style import (
     sheet,
 )
 
-_COLORS = (VERMILLION, BLUE, GREEN, ORANGE, PURPLE, SKY, BLACK)
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _LEFT_IN, _RIGHT_IN, _GAP_IN = 1.12, 0.2, 0.16
 _ROW_IN = 0.3
 
@@ -99,11 +91,11 @@ def _draw_mix(axes: Axes, cells: Sequence[Cell], policies: Sequence[str], loads:
         assert value is not None
         shift = (loads.index(cell.where.load) - (len(loads) - 1) / 2) * 0.24
         row = policies.index(cell.where.policy) + shift
-        color = VERMILLION if cell.where.policy == "predicted" else INK
+        ink = color(policies.index("predicted")) if cell.where.policy == "predicted" else INK
         if found := interval(cell, "p99"):
-            axes.plot([found[0] * 1e3, found[1] * 1e3], [row, row], color=color, linewidth=1.6, alpha=0.45)
+            axes.plot([found[0] * 1e3, found[1] * 1e3], [row, row], color=ink, linewidth=1.6, alpha=0.45)
         hollow = cell.where.load != loads[-1]
-        axes.plot(value * 1e3, row, "o", color=color, markersize=6, markerfacecolor="white" if hollow else color)
+        axes.plot(value * 1e3, row, "o", color=ink, markersize=6, markerfacecolor="white" if hollow else ink)
 
 
 def _load_key(load: float, loads: Sequence[float]) -> Line2D:
@@ -131,14 +123,14 @@ def _draw_agreement(view: BalanceView, frame: Frame, folder: Path) -> list[Pictu
         found, model = cell.figures, cell.model
         assert found is not None
         assert model is not None
-        for shift, color, mark, real_s, spread in (
-            (-0.14, BLUE, "o", found.latency_s.mean, model.mean_s),
-            (0.14, VERMILLION, "s", found.latency_s.p99, model.p99_s),
+        for number, shift, real_s, spread in (
+            (0, -0.14, found.latency_s.mean, model.mean_s),
+            (1, 0.14, found.latency_s.p99, model.p99_s),
         ):
             if real_s and spread:
                 least, middle, most = (time / real_s for time in spread)
-                axes.plot([least, most], [row + shift] * 2, color=color, linewidth=1.8, alpha=0.5)
-                axes.plot(middle, row + shift, mark, color=color, markersize=5.5)
+                axes.plot([least, most], [row + shift] * 2, color=color(number), linewidth=1.8, alpha=0.5)
+                axes.plot(middle, row + shift, mark(number), color=color(number), markersize=5.5)
                 ratios += [least, most]
     axes.set_ylim(len(cells) - 0.5, -0.5)
     axes.set_yticks(range(len(cells)), [_row_name(cell) for cell in cells])
@@ -146,10 +138,7 @@ def _draw_agreement(view: BalanceView, frame: Frame, folder: Path) -> list[Pictu
     axes.yaxis.grid(visible=True, color=LINE, linewidth=0.6)
     axes.set_xlim(min(0.8, min(ratios) - 0.05), max(1.2, max(ratios) + 0.05))
     axes.set_xlabel("model / processes")
-    handles = [
-        Line2D([], [], color=color, marker=mark, linestyle="", label=label)
-        for color, mark, label in ((BLUE, "o", "mean"), (VERMILLION, "s", "p99"))
-    ]
+    handles = [handle(number, label) for number, label in enumerate(("mean", "p99"))]
     key_above(axes, handles, 1.01)
     told = "; ".join(
         f"{_row_name(cell)}: mean {cell.agreement.mean_ratio:.2f}"
@@ -188,10 +177,7 @@ def _draw_workers(view: BalanceView, frame: Frame, folder: Path) -> list[Picture
         axes.set_title(resident(residency), fontsize=9.5, color=QUIET, loc="left", pad=4)
         if place == 0:
             axes.set_ylabel("p99, ms (logarithmic)")
-            handles = [
-                Line2D([], [], color=_COLORS[one % 7], marker=_MARKS[one % 7], markersize=5, label=policy)
-                for one, policy in enumerate(policies)
-            ]
+            handles = [handle(one, policy) for one, policy in enumerate(policies)]
             axes.legend(
                 handles=handles, loc="lower left", bbox_to_anchor=(-0.2, 1.08), ncols=len(handles), frameon=False,
                 columnspacing=1.0, handlelength=1.6, handletextpad=0.4, fontsize=8,
@@ -209,8 +195,8 @@ def _draw_lines(axes: Axes, cells: Sequence[Cell], policies: Sequence[str], coun
         if points:
             axes.plot(
                 *zip(*points, strict=True),
-                color=_COLORS[place % 7],
-                marker=_MARKS[place % 7],
+                color=color(place),
+                marker=mark(place),
                 markersize=5,
                 linewidth=1.3,
             )

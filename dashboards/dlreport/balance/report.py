@@ -1,11 +1,12 @@
 """The folder of a comparison of policies becomes report.html, pictures and tables."""
 
+from itertools import chain
 from pathlib import Path
 
 from dlreport.balance import answer, tables
 from dlreport.balance.pictures import draw_all
 from dlreport.balance.view import BalanceView, load_balance
-from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
+from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, complete, report_folder
 from dlreport.page import render
 from dlreport.quantity import count, moment, significant
 from dlreport.stream.facts import Facts, environment
@@ -28,7 +29,6 @@ def write_balance_report(folder: Path, into: Path | None = None) -> Path:
     }
     balance = view.balance
     with report_folder(into or folder) as target:
-        write_tables(target, made.values())
         drawn = draw_all(view, Frame(_foot(view), answer.stamps(view)), target / PICTURES_FOLDER)
         values = {
             "view": view,
@@ -44,7 +44,7 @@ def write_balance_report(folder: Path, into: Path | None = None) -> Path:
             "pictures_folder": PICTURES_FOLDER,
             "tables_folder": TABLES_FOLDER,
         }
-        return write_page(target, render("balance.html", values))
+        return complete(target, render("balance.html", values), made.values(), chain(*drawn.values()))
 
 
 def _foot(view: BalanceView) -> str:

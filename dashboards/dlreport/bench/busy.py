@@ -1,5 +1,6 @@
 """How busy the machine was while a network ran, by batch size. Pure functions."""
 
+import re
 from collections.abc import Callable
 
 from dlclient.bench_result import Point, Utilization
@@ -27,7 +28,7 @@ _FIGURES: tuple[_Figure, ...] = (
     (Column("gpu_memory_bytes", "GPU memory in use", "MB"), lambda used: used.gpu_memory_bytes, megabytes),
     (Column("sm_activity", "SM activity", "%"), lambda used: used.sm_activity, percent),
     (Column("kernel_busy", "kernels, profiled", "%"), lambda used: used.kernel_busy, percent),
-    (Column("energy_j", "energy", "J"), lambda used: used.energy_j, significant),
+    (Column("energy_j", "energy", "J", printed=False), lambda used: used.energy_j, significant),
 )
 
 
@@ -51,20 +52,23 @@ def busy_table(view: BenchView) -> Table | None:
     told = [
         one for one in _FIGURES if any(point.utilization and one[1](point.utilization) is not None for point in points)
     ]
+    meters = list(
+        dict.fromkeys(meter for point in points if point.utilization for meter in _energies(point.utilization))
+    )
     columns = (
         Column("measured_on", "measured on", numeric=False),
         Column("model", "network", numeric=False),
         Column("batch_size", "batch"),
         Column("images_per_s", "images", "1/s"),
         *(column for column, _, _ in told),
-        *([Column("images_per_j", "images per energy", "1/J")] if _energy(points) else []),
+        *(Column(_key(meter), f"energy, {meter}", "J per image") for meter in meters),
         Column("samples", "samples"),
         Column("energy_source", "energy by", numeric=False, printed=False),
         Column("top_operators", "busiest operators, profiled", numeric=False, printed=_profiled(points)),
     )
     rows = tuple(
         Row(
-            (name(variant.label), name(model), *_cells(point, told, energy=_energy(points))),
+            (name(variant.label), name(model), *_cells(point, told, meters)),
             variant.label,
         )
         for variant in watched_variants(view)
@@ -74,17 +78,18 @@ def busy_table(view: BenchView) -> Table | None:
     return Table("utilization", "How busy the machine was", columns, rows)
 
 
-def _cells(point: Point, told: list[_Figure], *, energy: bool) -> tuple[Cell, ...]:
+def _cells(point: Point, told: list[_Figure], meters: list[str]) -> tuple[Cell, ...]:
     used = point.utilization
     batch = Cell(point.setting.batch_size, str(point.setting.batch_size))
     rate = images_per_s(point)
     if used is None:
-        empty = [missing("")] * (len(told) + 3 + (1 if energy else 0))
+        empty = [missing("")] * (len(told) + len(meters) + 3)
         return (batch, failed(point) if point.failure else missing("not watched"), *empty)
     cells = [figure(point, value(used), say(value(used) or 0.0), lacking="no counter") for _, value, say in told]
-    if energy:
-        per_joule = point.images / used.energy_j if used.energy_j else None
-        cells.append(figure(point, per_joule, significant(per_joule or 0.0), lacking="no counter"))
+    for meter in meters:
+        energy_j = _energies(used).get(meter)
+        per_image_j = energy_j / point.images if energy_j is not None and point.images else None
+        cells.append(figure(point, per_image_j, significant(per_image_j or 0.0), lacking="no counter"))
     operators = ", ".join(f"{operator} {percent(share)} %" for operator, share in used.top_operators)
     return (
         batch,
@@ -96,8 +101,15 @@ def _cells(point: Point, told: list[_Figure], *, energy: bool) -> tuple[Cell, ..
     )
 
 
-def _energy(points: tuple[Point, ...]) -> bool:
-    return any(point.utilization and point.utilization.energy_j for point in points)
+def _energies(used: Utilization) -> dict[str, float]:
+    """Joules by what counted them; of older results there is one counter's alone."""
+    one = {} if used.energy_j is None else {used.energy_source: used.energy_j}
+    return used.energies_j or one
+
+
+def _key(meter: str) -> str:
+    """Of the column for a counter."""
+    return f"energy_{re.sub('[^a-z0-9]+', '_', meter.lower()).strip('_')}_j_per_image"
 
 
 def _profiled(points: tuple[Point, ...]) -> bool:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
 from dlclient.statistics import PERCENTILE_FLOORS
@@ -22,7 +23,7 @@ from dlreport.bench.published_table import published_table
 from dlreport.bench.right import accuracy_table, tradeoff_table
 from dlreport.bench.sweep import sweep_table
 from dlreport.bench.view import BenchView, load_bench
-from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
+from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, complete, report_folder
 from dlreport.page import render
 from dlreport.quantity import moment
 from dlreport.style import Frame, Picture
@@ -40,9 +41,8 @@ def write_bench_report(folder: Path, into: Path | None = None) -> Path:
     view = load_bench(folder)
     made = tables(view)
     with report_folder(into or folder) as target:
-        write_tables(target, made.values())
         drawn = draw_all(view, frame(view), target / PICTURES_FOLDER)
-        return write_page(target, _page(view, made, drawn))
+        return complete(target, _page(view, made, drawn), made.values(), chain(*drawn.values()))
 
 
 def tables(view: BenchView) -> dict[str, Table | None]:

@@ -12,7 +12,7 @@ from dlreport.compare.picture import draw_changes
 from dlreport.compare.streams import compare_streams
 from dlreport.compare.tables import change_text, differences, lone_points
 from dlreport.errors import NotAResultError
-from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
+from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, complete, report_folder
 from dlreport.kinds import same_kind
 from dlreport.page import render
 from dlreport.quantity import moment
@@ -88,7 +88,6 @@ def write_comparison(comparison: Comparison, judged: Sequence[Judged], target: P
     }
     foot = f"dlserve comparison · A: {comparison.a.folder}, {moment(comparison.a.started)} · B: {comparison.b.folder}, {moment(comparison.b.started)}"
     with report_folder(target) as folder:
-        write_tables(folder, made.values())
         pictures = draw_changes(comparison, Frame(foot, comparison.stamps), folder / PICTURES_FOLDER)
         values = {
             "comparison": comparison,
@@ -104,7 +103,7 @@ def write_comparison(comparison: Comparison, judged: Sequence[Judged], target: P
             "pictures_folder": PICTURES_FOLDER,
             "tables_folder": TABLES_FOLDER,
         }
-        return write_page(folder, render("compare.html", values))
+        return complete(folder, render("compare.html", values), made.values(), pictures)
 
 
 def _side_text(side: Side) -> str:

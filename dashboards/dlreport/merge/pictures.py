@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator
 from dlreport.merge.scaling import Step
 from dlreport.merge.side import SideStream, phase_names
 from dlreport.quantity import significant
+from dlreport.series import mark
 from dlreport.style import (
     INK,
     LINE,
@@ -27,7 +28,6 @@ from dlreport.style import (
 
 _MOST_RESULTS = 12
 _BAR_IN = 0.24
-_MARKS = ("o", "s", "D", "^")
 
 
 def draw_merged(sides: Sequence[SideStream], steps: Sequence[Step], frame: Frame, folder: Path) -> list[Picture]:
@@ -101,10 +101,8 @@ def _draw_scaling(steps: Sequence[Step], frame: Frame, folder: Path) -> list[Pic
     handles = []
     for number, phase in enumerate(phases):
         own = [step for step in steps if step.phase.name == phase]
-        _draw_phase(axes, own, colors[phase], _MARKS[number % len(_MARKS)])
-        handles.append(
-            Line2D([], [], color=colors[phase], marker=_MARKS[number % len(_MARKS)], label=clip(own[0].phase.label, 24))
-        )
+        _draw_phase(axes, own, colors[phase], mark(number))
+        handles.append(Line2D([], [], color=colors[phase], marker=mark(number), label=clip(own[0].phase.label, 24)))
     workers = sorted({step.workers for step in steps})
     axes.xaxis.set_major_locator(FixedLocator(workers))
     axes.set_xlim(0, workers[-1] * 1.06)

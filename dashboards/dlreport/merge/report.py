@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
+from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, complete, report_folder
 from dlreport.merge.pictures import draw_merged
 from dlreport.merge.scaling import scaling, scaling_table
 from dlreport.merge.side import SideStream, load_sides, phase_names, unlike
@@ -22,7 +22,6 @@ def write_streams(folders: Sequence[Path], target: Path, names: Sequence[str] | 
     stamps = merged_stamps(sides)
     frame = Frame(f"dlserve streams side by side · {' · '.join(side.label for side in sides)}", stamps)
     with report_folder(target) as folder:
-        write_tables(folder, made.values())
         pictures = draw_merged(sides, steps, frame, folder / PICTURES_FOLDER)
         values = {
             "sides": sides,
@@ -36,7 +35,7 @@ def write_streams(folders: Sequence[Path], target: Path, names: Sequence[str] | 
             "pictures_folder": PICTURES_FOLDER,
             "tables_folder": TABLES_FOLDER,
         }
-        return write_page(folder, render("merge.html", values))
+        return complete(folder, render("merge.html", values), made.values(), pictures)
 
 
 def _machines(sides: Sequence[SideStream]) -> list[facts.Facts]:

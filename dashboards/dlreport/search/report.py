@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dlclient.results import Run
 
-from dlreport.files import PAGE_FILE, PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
+from dlreport.files import PAGE_FILE, PICTURES_FOLDER, TABLES_FOLDER, complete, report_folder
 from dlreport.page import render
 from dlreport.quantity import count, moment
 from dlreport.search import answer, tables
@@ -30,7 +30,6 @@ def write_search_report(folder: Path, into: Path | None = None) -> Path:
     with report_folder(into or folder) as target:
         if confirmation is not None:
             write_report(folder / confirmation.name, target / confirmation.name)
-        write_tables(target, made.values())
         pictures = draw_curve(view, Frame(_foot(view), answer.stamps(view)), target / PICTURES_FOLDER)
         run = view.first_run
         values = {
@@ -48,7 +47,7 @@ def write_search_report(folder: Path, into: Path | None = None) -> Path:
             "pictures_folder": PICTURES_FOLDER,
             "tables_folder": TABLES_FOLDER,
         }
-        return write_page(target, render("search.html", values))
+        return complete(target, render("search.html", values), made.values(), pictures)
 
 
 def _foot(view: SearchView) -> str:

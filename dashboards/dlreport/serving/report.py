@@ -6,7 +6,7 @@ from dlclient.errors import ResultError
 from dlclient.serving_result import Serving, read_serving
 
 from dlreport.errors import NotAResultError
-from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
+from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, complete, report_folder
 from dlreport.page import render
 from dlreport.quantity import moment
 from dlreport.serving import tables
@@ -32,7 +32,7 @@ def write_serving_report(folder: Path, into: Path | None = None) -> Path:
     }
     foot = f"dlserve {result.title} · {moment(result.started)} · {hardware(result)}"
     with report_folder(into or folder) as target:
-        write_tables(target, made.values())
+        pictures = draw(result, Frame(foot), target / PICTURES_FOLDER)
         values = {
             "result": result,
             "answer": answer(result),
@@ -40,11 +40,11 @@ def write_serving_report(folder: Path, into: Path | None = None) -> Path:
             "hardware": hardware(result),
             "machine": facts.environment(result.environment),
             "tables": made,
-            "pictures": draw(result, Frame(foot), target / PICTURES_FOLDER),
+            "pictures": pictures,
             "pictures_folder": PICTURES_FOLDER,
             "tables_folder": TABLES_FOLDER,
         }
-        return write_page(target, render("serving.html", values))
+        return complete(target, render("serving.html", values), made.values(), pictures)
 
 
 def hardware(result: Serving) -> str:

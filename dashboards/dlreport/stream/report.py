@@ -1,10 +1,11 @@
 """A stream result folder becomes report.html, pictures and tables."""
 
+from itertools import chain
 from pathlib import Path
 
 from dlclient.statistics import PERCENTILE_FLOORS
 
-from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, report_folder, write_page, write_tables
+from dlreport.files import PICTURES_FOLDER, TABLES_FOLDER, complete, report_folder
 from dlreport.page import render
 from dlreport.quantity import moment
 from dlreport.stream import facts, tables
@@ -40,9 +41,8 @@ def write_report(folder: Path, into: Path | None = None) -> Path:
         "networks": networks(view),
     }
     with report_folder(into or folder) as target:
-        write_tables(target, made.values())
         drawn = draw_all(view, _frame(view), target / PICTURES_FOLDER)
-        return write_page(target, _page(view, made, drawn))
+        return complete(target, _page(view, made, drawn), made.values(), chain(*drawn.values()))
 
 
 def _frame(view: StreamView) -> Frame:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dlmodels.engines.base import Place
 from dlmodels.engines.graph_model import GraphModel
-from dlmodels.engines.host import host_memory
+from dlmodels.engines.host import give_back_freed, host_memory
 from dlmodels.engines.mxnet import MxnetSettings
 from dlmodels.engines.mxnet_import import import_mxnet
 from dlmodels.engines.mxnet_params import read_params
@@ -29,7 +29,6 @@ class MxnetRuntime:
         self.place = place
         self.mxnet = import_mxnet()
         self._library: ctypes.CDLL = self.mxnet.base._LIB  # noqa: SLF001  through it one finds its very libgomp
-        self._libc = ctypes.CDLL(None)
 
     def model(self, spec: ModelSpec, settings: MxnetSettings) -> "MxnetModel":
         """The prepared model. Raises LoadError, SettingError or OutOfMemoryError."""
@@ -41,10 +40,6 @@ class MxnetRuntime:
         """Give the calling thread the place's count of threads; the count that OpenMP then has for it."""
         self._library.omp_set_num_threads(self.place.threads)
         return int(self._library.omp_get_max_threads())
-
-    def give_back(self) -> None:
-        """What was freed goes back to the system: glibc would keep some hundred MB of a network's filters in its heap."""
-        self._libc.malloc_trim(0)
 
 
 class MxnetModel(GraphModel):
@@ -107,7 +102,7 @@ class MxnetModel(GraphModel):
         if self._operator is not None:
             self._operator = None
             self._arrays = {}
-            self._runtime.give_back()
+            give_back_freed()  # some hundred MB of a network's filters
 
     def _outputs(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         mxnet = self._runtime.mxnet
@@ -126,7 +121,7 @@ class MxnetModel(GraphModel):
         except mxnet.MXNetError as exc:
             if any(sign in str(exc) for sign in _NO_MEMORY):
                 self._operator = self._new_operator()  # the old one keeps what it had planned and allocated so far
-                self._runtime.give_back()
+                give_back_freed()
                 raise OutOfMemoryError(
                     f"{self.spec.name!r}: no memory for a batch of {len(images)} on cpu: send fewer images"
                 ) from exc

@@ -1,6 +1,5 @@
 """cv2.dnn in this process: networks that are read anew at each load, since OpenCV cannot give back weights alone."""
 
-import ctypes
 import mmap
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from dlmodels.engines.base import Place
 from dlmodels.engines.caffe_prototxt import read_prototxt
 from dlmodels.engines.graph_input import GraphInput, TensorInfo, image_input, scores_output
 from dlmodels.engines.graph_model import GraphModel
-from dlmodels.engines.host import host_memory
+from dlmodels.engines.host import give_back_freed, host_memory
 from dlmodels.engines.native_stderr import captured_stderr
 from dlmodels.engines.onnx_file import read_onnx_file
 from dlmodels.engines.opencv import OpenCvSettings
@@ -34,7 +33,6 @@ class OpenCvRuntime:
     def __init__(self, place: Place) -> None:
         self.place = place
         cv2.setLogLevel(_SILENT)  # what is wrong is raised, and told once
-        self._libc = ctypes.CDLL(None)
 
     def model(self, spec: ModelSpec, settings: OpenCvSettings) -> "OpenCvModel":
         """The prepared model. Raises LoadError, SettingError or OutOfMemoryError."""
@@ -51,13 +49,9 @@ class OpenCvRuntime:
             cv2.setNumThreads(self.place.threads)
         return cv2.getNumThreads()
 
-    def give_back(self) -> None:
-        """What was freed goes back to the system: glibc would keep much of a network in its heap."""
-        self._libc.malloc_trim(0)
-
     def resident_bytes(self) -> int:
         """What this process has in memory, but for freed memory that glibc keeps."""
-        self.give_back()
+        give_back_freed()
         return int(_STATM.read_text().split()[1]) * mmap.PAGESIZE
 
 
@@ -140,7 +134,7 @@ class OpenCvModel(GraphModel):
     def _close(self) -> None:
         if self._net is not None:
             self._net = None
-            self._runtime.give_back()
+            give_back_freed()
 
     def _outputs(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         pictures = np.asarray(self._input.arrange(images), np.float32)

@@ -42,6 +42,7 @@ from dlserve.front.metrics import Metrics
 from dlserve.front.pool import PoolEvents, WorkerPool
 from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Registry
+from dlserve.pulse import BEAT_S
 
 log = logging.getLogger(__name__)
 START_FAILED = 3
@@ -59,8 +60,7 @@ class Place:
     """Counts the processes of all front ends from 0."""
     folder: Path
     """Shared with the others."""
-    board: Board | None
-    """None: there are no others."""
+    board: Board
 
 
 class _Server(uvicorn.Server):
@@ -85,7 +85,8 @@ class FrontEnd:
 
     def __init__(self, config: Config, place: Place, report: Callable[[Event], None]) -> None:
         self._config = config
-        self._board = place.board
+        self._board = place.board if config.front_ends > 1 else None
+        """None: there are no others to share it with."""
         self._report = report
         registry = Registry(place.process * SERVICES_OF_A_PROCESS)
         events = PoolEvents(
@@ -94,7 +95,7 @@ class FrontEnd:
             moved=lambda *moved: metrics.moved(*moved),  # noqa: PLW0108  metrics are made after the pool
         )
         preload = (*config.preload, *config.pinned)
-        self.pool = WorkerPool(len(config.workers), registry, preload, events, place.board)
+        self.pool = WorkerPool(len(config.workers), registry, preload, events, self._board)
         prefetcher = Prefetcher(self.pool)
         self.dispatcher = Dispatcher(
             self.pool,
@@ -114,9 +115,10 @@ class FrontEnd:
             self.dispatcher.counts,
             prefetcher.hints,
             lambda: hardware.gpus(config.visible_gpus) if on_gpus else (),
+            place.board.deaths,
         )
         self.fetcher = Fetcher(config.allow_urls)
-        self.bodies = bodies = Bodies(config.limits, place.board)
+        self.bodies = bodies = Bodies(config.limits, self._board)
         self.fellows = fellows = Fellows(
             place.folder,
             place.number,
@@ -206,13 +208,21 @@ async def _obey(commands: asyncio.StreamReader, server: uvicorn.Server, dealing:
     os._exit(1)
 
 
+async def _beat(board: Board) -> None:
+    """Tell the supervisor that the event loop turns."""
+    while True:
+        board.beat()
+        await asyncio.sleep(BEAT_S)
+
+
 async def _main(given: argparse.Namespace) -> int:
     reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=given.fd))
     config = msgspec.json.decode(await reader.readline(), type=Config)
     several = config.front_ends > 1
     logs.configure(f"front-{given.number}" if several else "front", config.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the supervisor says when the server starts and stops
-    board = Board(given.board_fd, config.front_ends, len(config.workers), given.number) if several else None
+    board = Board(given.board_fd, config.front_ends, len(config.workers), given.number)
+    beating = asyncio.create_task(_beat(board))
     place = Place(given.number, given.process, given.folder, board)
     try:
         front = FrontEnd(config, place, lambda event: writer.write(line(event)))
@@ -222,6 +232,7 @@ async def _main(given: argparse.Namespace) -> int:
         await writer.drain()
         return START_FAILED
     await front.run(reader, socket.socket(fileno=given.http_fd), socket.socket(fileno=given.workers_fd))
+    beating.cancel()
     return 0
 
 
@@ -230,9 +241,8 @@ def main() -> int:
     options = argparse.ArgumentParser(
         prog="dlserve.front", description="started by dlserve; not meant to be run by hand"
     )
-    for name in ("--fd", "--http-fd", "--workers-fd", "--number", "--process"):
+    for name in ("--fd", "--http-fd", "--workers-fd", "--board-fd", "--number", "--process"):
         options.add_argument(name, type=int, required=True)
-    options.add_argument("--board-fd", type=int)
     options.add_argument("--folder", type=Path, required=True)
     given = options.parse_args()
     for number in (

@@ -131,12 +131,15 @@ class Metrics(Collector):
         counts: Counts,
         hints: Hints,
         gpus: Callable[[], tuple[hardware.Gpu, ...]],
+        front_deaths: Callable[[], Sequence[int]],
     ) -> None:
+        """`front_deaths`: of each front end, how many of its processes have died."""
         self._workers = workers
         self._services = registry
         self._counts = counts
         self._hints = hints
         self._gpus = gpus
+        self._front_deaths = front_deaths
         self._count_from_zero()
         self._exposition = CollectorRegistry()
         self._exposition.register(self)
@@ -399,7 +402,10 @@ class Metrics(Collector):
                 host_used.add_metric(label, worker.host_used_bytes)
                 host_budget.add_metric(label, worker.hello.host_bytes)
                 resident.add_metric(label, _resident_bytes(worker.hello.pid))
-        yield from (up, flying, restarts, busy, used, budget, host_used, host_budget, resident)
+        fronts = _counter("dlserve_front_end_restarts", "Times the front end's process was replaced", "front_end")
+        for place, deaths in enumerate(self._front_deaths()):
+            fronts.add_metric([str(place)], deaths)
+        yield from (up, flying, restarts, busy, used, budget, host_used, host_budget, resident, fronts)
 
     def _collect_gpus(self) -> Iterator[Metric]:
         used = GaugeMetricFamily("dlserve_gpu_memory_used_bytes", "Memory in use on the GPU, by NVML", labels=["gpu"])

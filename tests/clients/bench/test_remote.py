@@ -116,6 +116,12 @@ def test_errors_of_the_timed_part_are_counted_and_no_time_is_taken_from_them() -
         ((), {}, "error", "has no service 'net': create it there, or give `repository`"),
         (("net",), {"input": "raw", "batch_size": 2}, "unsupported", "or one alone as raw"),
         (("net",), {"input": "url"}, "unsupported", "for URLs there is dd_bench"),
+        (
+            ("net",),
+            {"input": "path", "question": "accuracy"},
+            "unsupported",
+            "ask for it with input base64 (the default) or raw",
+        ),
         (("net",), {"engine": "openvino"}, "unsupported", "with engine 'torch', not 'openvino' as asked"),
         (("net",), {"question": "load"}, "unsupported", "was there before, and only one's own is deleted"),
         (("net",), {"question": "throughput", "in_flight": 0}, "unsupported", "say how many"),

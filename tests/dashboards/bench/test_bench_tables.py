@@ -160,17 +160,6 @@ def test_the_largest_batch_says_where_nothing_failed_and_what_was_tried() -> Non
     assert second["tries"].text == "fit: 1, 2, 4, 8, 16, 32; out-of-memory: 64"
 
 
-def test_utilization_shows_only_what_a_counter_told() -> None:
-    on_cpu = busy_table(view(*builder.busy(("vgg16",), (1, 5), "cpu")))
-    on_gpu = busy_table(view(*builder.busy(("vgg16",), (1, 5))))
-    assert on_cpu is not None
-    assert on_gpu is not None
-    assert "gpu" not in {column.key for column in on_cpu.columns}
-    assert {"gpu", "gpu_memory_bytes", "images_per_j"} <= {column.key for column in on_gpu.columns}
-    assert rows(on_gpu)[0]["images_per_j"].value == pytest.approx(200 / 310)
-    assert rows(on_gpu)[0]["top_operators"].text == "convolution 61.0 %, batch_norm 17.0 %"
-
-
 def test_accuracy_has_its_intervals_and_its_data_set() -> None:
     (only,) = rows(accuracy_table(view(*builder.rightness(("vgg16",)))))
     assert only["top1"].value == pytest.approx(0.693)

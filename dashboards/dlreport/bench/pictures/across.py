@@ -13,7 +13,6 @@ from dlreport.bench.pictures.panel import (
     batch_axis,
     dashes,
     draw_series,
-    handle,
     key,
     key_height_in,
     log_axis,
@@ -24,6 +23,7 @@ from dlreport.bench.pictures.times import MOST_PICTURES, batches_of, time_series
 from dlreport.bench.variant import Variant
 from dlreport.bench.view import BenchView, chunks, models, per_image_s
 from dlreport.quantity import milliseconds
+from dlreport.series import handle
 from dlreport.style import QUIET, Frame, Picture, clip, save, sheet
 
 _PANELS = 9

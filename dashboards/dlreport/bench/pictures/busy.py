@@ -15,7 +15,6 @@ from dlreport.bench.pictures.panel import (
     Series,
     batch_axis,
     draw_series,
-    handle,
     key,
     linear_axis,
     marks_handles,
@@ -24,6 +23,7 @@ from dlreport.bench.pictures.times import MOST_PICTURES
 from dlreport.bench.variant import Variant
 from dlreport.bench.view import BenchView, batch_sizes, chunks, memory_bytes, models, on_gpu
 from dlreport.quantity import plain, significant
+from dlreport.series import handle
 from dlreport.style import BLUE, GREEN, VERMILLION, Frame, Picture, clip, save, sheet
 
 _COLUMNS = 5

@@ -1,4 +1,4 @@
-"""Panels: the small pictures in a picture, and the axes, colours and marks that they share."""
+"""Panels: the small pictures in a picture, and the axes and keys that they share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,27 +10,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from dlreport.quantity import plain
-from dlreport.style import (
-    BLUE,
-    GREEN,
-    INK,
-    LINE,
-    ORANGE,
-    PURPLE,
-    QUIET,
-    SKY,
-    VERMILLION,
-    WIDTH_IN,
-    Sheet,
-    clip,
-    round_ticks,
-)
+from dlreport.series import color, mark
+from dlreport.style import INK, LINE, QUIET, WIDTH_IN, Sheet, clip, round_ticks
 
 MOST_SERIES = 5
 """Lines that a person can tell apart in one panel."""
-
-_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-_MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -79,16 +63,6 @@ class Grid:
 
 _TITLE_IN = 0.74
 _MARGIN_IN = 0.12
-
-
-def color(number: int) -> str:
-    """Of the n-th series of a panel."""
-    return _COLORS[number % len(_COLORS)]
-
-
-def mark(number: int) -> str:
-    """Its marker, so that colour is not all that tells it."""
-    return _MARKS[number % len(_MARKS)]
 
 
 def draw_series(axes: Axes, series: Sequence[Series]) -> None:
@@ -177,13 +151,6 @@ def key_height_in(handles: Sequence[Line2D], most: int = 4) -> float:
 def _key_columns(handles: Sequence[Line2D], most: int) -> int:
     longest = max((len(str(one.get_label())) for one in handles), default=1)
     return max(1, min(most, len(handles), int((WIDTH_IN - 0.3) / (0.45 + 0.069 * longest))))
-
-
-def handle(number: int, label: str) -> Line2D:
-    """A series in a key."""
-    return Line2D(
-        [], [], color=color(number), marker=mark(number), markersize=5, linewidth=1.5, label=clip(label, 40, tail=14)
-    )
 
 
 def marks_handles(series: Iterable[Series]) -> list[Line2D]:

@@ -11,22 +11,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from dlreport.bench.grid import gains
 from dlreport.bench.largest import largest_text, largest_variants
-from dlreport.bench.pictures.panel import (
-    MOST_SERIES,
-    Series,
-    color,
-    handle,
-    key,
-    key_height_in,
-    mark,
-    marks_handles,
-    spread,
-)
+from dlreport.bench.pictures.panel import MOST_SERIES, Series, key, key_height_in, marks_handles, spread
 from dlreport.bench.pictures.times import MOST_PICTURES
 from dlreport.bench.sweep import unswept
 from dlreport.bench.variant import Variant
 from dlreport.bench.view import BenchView, best, images_per_s, models
 from dlreport.quantity import plain, ratio, significant
+from dlreport.series import color, handle, mark
 from dlreport.style import INK, LINE, QUIET, Frame, Picture, clip_model, round_ticks, save, sheet
 
 _MOST_ROWS = 40

@@ -10,11 +10,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from dlreport.bench.busy import percent
 from dlreport.bench.cost_table import costs
-from dlreport.bench.pictures.panel import MOST_SERIES, color, handle, key, log_axis, mark, spread
+from dlreport.bench.pictures.panel import MOST_SERIES, key, log_axis, spread
 from dlreport.bench.pictures.times import MOST_PICTURES
 from dlreport.bench.right import Standing, standings
 from dlreport.bench.view import BenchView, per_image_s
 from dlreport.quantity import milliseconds, plain, significant
+from dlreport.series import color, handle, mark
 from dlreport.style import (
     BLUE,
     INK,

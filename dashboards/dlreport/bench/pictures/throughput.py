@@ -8,11 +8,12 @@ from dlclient.bench_result import Point
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from dlreport.bench.pictures.panel import MOST_SERIES, Grid, batch_axis, color, handle, key, log_axis
+from dlreport.bench.pictures.panel import MOST_SERIES, Grid, batch_axis, key, log_axis
 from dlreport.bench.pictures.times import shown
 from dlreport.bench.variant import Variant
 from dlreport.bench.view import BenchView, batch_sizes, chunks, images_per_s, memory_bytes, models, same_place
 from dlreport.quantity import gigabytes, significant
+from dlreport.series import color, handle
 from dlreport.style import QUIET, Frame, Picture, clip, save, sheet
 
 _LARGEST_POINTS = 22.0

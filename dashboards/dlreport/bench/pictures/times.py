@@ -10,7 +10,6 @@ from dlreport.bench.pictures.panel import (
     Series,
     batch_axis,
     draw_series,
-    handle,
     key,
     key_height_in,
     linear_axis,
@@ -22,6 +21,7 @@ from dlreport.bench.sweep import unswept
 from dlreport.bench.variant import Variant
 from dlreport.bench.view import BenchView, batch_sizes, chunks, models, per_image_s
 from dlreport.quantity import milliseconds
+from dlreport.series import handle
 from dlreport.style import Frame, Picture, clip, save, sheet
 
 MOST_PICTURES = 4

@@ -61,13 +61,14 @@ class DecodePool:
 
         `decodes` false: its inputs are read (and base64 undone), but handed on as bytes.
         """
-        self._pool.submit(self._open, task, decodes)
+        self._pool.submit(self.run, task, decodes)
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _open(self, task: Task, decodes: bool) -> None:
+    def run(self, task: Task, decodes: bool) -> None:
+        """`submit`, but the first image is decoded in this thread, before it returns."""
         if task.answered:
             return
         try:

@@ -284,7 +284,12 @@ class Loop:
                 task, RequestError(f"{problem}; host (pinned memory) needs a GPU and --host-cache-mb above 0")
             )
         elif model.decodes or any(item.kind not in AS_SENT for item in job.items):
-            self._decoders.submit(task, model.decodes)
+            if (
+                job.lone and len(job.items) == 1
+            ):  # nothing to overlap with: one thread less to wake, and the image stays in its caches
+                self._agenda.add_chore(partial(self._decoders.run, task, model.decodes))
+            else:
+                self._decoders.submit(task, model.decodes)
         else:
             ends = list(itertools.accumulate(item.size for item in job.items))
             task.inputs = [task.body[end - item.size : end] for item, end in zip(job.items, ends, strict=True)]

@@ -19,6 +19,13 @@ HERE = Path(__file__).parent
 START_S = 120
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_PATHS = """
+local made = {}
+function init()
+  for place, path in ipairs({PATHS}) do made[place] = wrk.format(nil, path) end
+end
+function request() return made[math.random(#made)] end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +87,15 @@ def load(server: Server, path: str, clients: int, seconds: int, script: Path) ->
     return Round(p50_s=float(latency[1]) * _UNITS[latency[2]], rate_per_s=float(rate[1]), cpu_s=used)
 
 
-def write_script(folder: Path, name: str, body: bytes, headers: Mapping[str, str]) -> Path:
-    """The Lua that makes wrk post `body` with these headers."""
+def write_script(folder: Path, name: str, body: bytes, headers: Mapping[str, str], paths: Sequence[str] = ()) -> Path:
+    """The Lua that makes wrk post `body` with these headers, to one of `paths` by chance each time where there are any."""
     file = folder / f"{name}.body"
     file.write_bytes(body)
     script = folder / f"{name}.lua"
     set_headers = "".join(f'wrk.headers["{key}"] = "{value}"\n' for key, value in headers.items())
     script.write_text(
-        f'local file = io.open("{file}", "rb")\nwrk.method, wrk.body = "POST", file:read("*a")\n{set_headers}',
+        f'local file = io.open("{file}", "rb")\nwrk.method, wrk.body = "POST", file:read("*a")\n{set_headers}'
+        + (_PATHS.replace("PATHS", ", ".join(f'"{path}"' for path in paths)) if paths else ""),
         encoding="utf-8",
     )
     return script
@@ -135,6 +143,14 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             child.kill()
     process.kill()
     process.wait(20)
+
+
+def build(folder: Path, names: Sequence[str]) -> Path:
+    """A repository of these networks below `folder`."""
+    repository = folder / "models"
+    command = [str(COMMANDS / "dlmodels"), "build", *names, "--repository", str(repository)]
+    subprocess.run(command, check=True, capture_output=True, timeout=START_S)  # noqa: S603
+    return repository
 
 
 def uvicorn(app: str, log: Path) -> contextlib.AbstractContextManager[Server]:

@@ -37,7 +37,7 @@ from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Round, Serv
 from dlmodels import images
 from dlmodels.engines import create_engine
 from dlmodels.repository import read_model
-from driving import COMMANDS, START_S, Server, check_tools, dlserve, end_all_when_told, load, uvicorn, write_script
+from driving import START_S, Server, build, check_tools, dlserve, end_all_when_told, load, uvicorn, write_script
 
 BODY_BYTES = 60_000
 JPEG = {"Content-Type": "image/jpeg"}
@@ -226,7 +226,7 @@ def _asked(server: Server, path: str, body: bytes) -> Iterator[tuple[float, Any]
 
 
 def loop(folder: str, image: bytes, seconds: float, together: Barrier, report: Callable[[Any], None]) -> None:
-    """Decode and run, again and again, in this process: images per second and the median of one."""
+    """Decode and run, again and again, in this process: the seconds of each, and of all together."""
     engine = create_engine("torch", "cpu", 1)
     engine.start()
     model = engine.prepare(read_model(Path(folder)))
@@ -246,11 +246,11 @@ def loop(folder: str, image: bytes, seconds: float, together: Barrier, report: C
     began = perf_counter()
     while perf_counter() - began < seconds:
         once()
-    report((len(times) / (perf_counter() - began), statistics.median(times)))
+    report((times, perf_counter() - began))
 
 
-def loops(count: int, folder: Path, image: bytes, seconds: float) -> Round:
-    """Processes with no server, together."""
+def loop_times(count: int, folder: Path, image: bytes, seconds: float) -> list[tuple[list[float], float]]:
+    """Of each of several processes with no server, together: what `loop` reports. Raises RuntimeError if one fails."""
     context = get_context("spawn")
     together = context.Barrier(count)
     answers: Any = context.SimpleQueue()
@@ -263,15 +263,21 @@ def loops(count: int, folder: Path, image: bytes, seconds: float) -> Round:
         process.join(START_S + seconds)
         if process.exitcode != 0:
             raise RuntimeError(f"a loop without a server ended with {process.exitcode}")
-    found = [answers.get() for _ in processes]
-    return Round(p50_s=max(median for _, median in found), rate_per_s=sum(each for each, _ in found))
+    return [answers.get() for _ in processes]
+
+
+def loops(count: int, folder: Path, image: bytes, seconds: float) -> Round:
+    """Processes with no server, together."""
+    found = loop_times(count, folder, image, seconds)
+    return Round(
+        p50_s=max(statistics.median(times) for times, _ in found),
+        rate_per_s=sum(len(times) / taken for times, taken in found),
+    )
 
 
 def network(name: str, rounds: int, seconds: int, folder: Path, book: Book) -> None:
     """The server with a real network, and two processes without one."""
-    repository = folder / "models"
-    build = [str(COMMANDS / "dlmodels"), "build", name, "--repository", str(repository)]
-    subprocess.run(build, check=True, capture_output=True, timeout=START_S)  # noqa: S603
+    repository = build(folder, (name,))
     image = samples.sample_images((500,))["astronaut-500.jpg"]
     script = write_script(folder, name, image, JPEG)
     path = f"/predict/{name}"

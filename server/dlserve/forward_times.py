@@ -1,12 +1,16 @@
 """What a model's forward takes by batch size, learned from those that ran. Pure; both kinds of process keep it.
 
-A size that was seen is expected to take what it took lately; between two of them the time grows in a straight line.
+A size that was seen is expected to take what it took lately; between two of them the time grows in a straight line. A forward
+that differs more than they usually do counts as if it differed so much: on shared cores one is interrupted every now and then,
+and says nothing of the next (the loss of Huber, Robust Estimation of a Location Parameter, 1964). What lasts is usual soon.
 """
 
 from bisect import bisect_left, insort
 
-_KEEP = 0.8
-"""Weight of the past in the mean of one size."""
+_STEP = 0.2
+"""Weight of the latest in the mean of one size."""
+_STEP_USUAL = 0.1
+"""And in the mean of how much forwards differ from it."""
 GAIN = 0.05
 """A larger batch pays where it takes so much less time per image than a smaller one."""
 _SEEN = 3
@@ -20,11 +24,13 @@ _TRY_EVERY = 64
 class ForwardTimes:
     """Of one model."""
 
-    __slots__ = ("_counts", "_kept", "_learned", "_limit", "_seconds", "_sizes")
+    __slots__ = ("_counts", "_kept", "_learned", "_limit", "_seconds", "_sizes", "_usual")
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
         self._counts: dict[int, int] = {}
+        self._usual: dict[int, float] = {}
+        """By how much those of a size differ from what was expected, either way."""
         self._sizes: list[int] = []
         """Those seen, ascending."""
         self._learned = 0
@@ -48,7 +54,13 @@ class ForwardTimes:
                 insort(self._sizes, images)
             self._seconds[images] = seconds
         else:
-            self._seconds[images] += (1 - _KEEP) * (seconds - self._seconds[images])
+            off = seconds - self._seconds[images]
+            size = abs(off)
+            usual = self._usual.get(images, size)
+            if size > usual:
+                off = usual if off > 0 else -usual
+            self._seconds[images] += _STEP * off
+            self._usual[images] = usual + _STEP_USUAL * (size - usual)
         self._learned += 1
         if self._learned % _JUDGE_EVERY == 0:
             self._limit = self._judge()

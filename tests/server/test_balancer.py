@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 from dlserve.config import POLICIES
 from dlserve.forward_times import ForwardTimes
-from dlserve.front.balancer import BOUND, Expectation, Request, WorkerView, cost_s, finish_s, policy
+from dlserve.front.balancer import BOUND, Request, WorkerView, cost_s, finish_s, policy
+from dlserve.front.expectation import Expectation
 
 ONE, TWO = 1, 2
 
@@ -169,29 +170,31 @@ def learned() -> ForwardTimes:
     return times
 
 
-def asked(now: float, service: int = ONE, most: int = 4, decode_s: float = 0.0) -> Request:
+def asked(now: float, service: int = ONE, most: int = 4, decode_s: float = 0.0, between_s: float = 0.0) -> Request:
     """A warm request for an image."""
-    return Request(service, 1, None, 0.02, 0.0, now=now, decode_s=decode_s, most=most, times=learned())
+    return Request(
+        service, 1, None, 0.02, 0.0, now=now, decode_s=decode_s, most=most, times=learned(), between_s=between_s
+    )
 
 
 def test_a_call_is_expected_with_the_batch_that_it_joins_behind_what_is_left_of_the_one_that_runs() -> None:
     view = worker(0)
     assert finish_s(asked(0.0), view) == pytest.approx(0.02)
-    first = view.sent(asked(0.0))
+    first, _ = view.sent(asked(0.0))
     assert finish_s(asked(0.005), view) == pytest.approx(0.015 + 0.02)
-    second = view.sent(asked(0.005))
+    second, _ = view.sent(asked(0.005))
     assert finish_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "it shares the second's batch"
-    other = view.sent(asked(0.01, TWO))
+    other, _ = view.sent(asked(0.01, TWO))
     assert finish_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "which runs before the other model's"
     assert finish_s(asked(0.01, most=1), view) == pytest.approx(0.01 + 0.02 + 0.02 + 0.02), "or after it, if it is full"
     assert finish_s(asked(0.5), view) == pytest.approx(0.03), "what should be over long ago counts for nothing"
-    view.answered(first[0], 1, first[1], 0.025)
+    view.answered(first, 1, 0.025)
     assert finish_s(asked(0.03), view) == pytest.approx(0.015 + 0.02 + 0.02), (
         "the second runs since then: none joins it"
     )
-    view.answered(other[0], 1, other[1], 0.06)
+    view.answered(other, 1, 0.06)
     assert finish_s(asked(0.06), view) == pytest.approx(0.02 + 0.02), "what ran out of turn is gone"
-    view.answered(second[0], 1, second[1], 0.08)
+    view.answered(second, 1, 0.08)
     assert (view.in_flight, view.work_s, view.batches) == (0, 0.0, [])
 
 
@@ -210,6 +213,96 @@ def test_a_call_that_is_decoded_too_late_for_the_next_batch_opens_another() -> N
     view.sent(asked(0.0))
     assert finish_s(asked(0.015, decode_s=0.01), view) == pytest.approx(0.005 + 0.02 + 0.02)
     assert finish_s(asked(0.015, decode_s=0.001), view) == pytest.approx(0.005 + 0.03)
+    late = asked(0.015, decode_s=0.01, between_s=0.006)
+    assert finish_s(late, view) == pytest.approx(0.005 + 0.03), "the next batch begins only so long after the first"
+
+
+def test_of_a_batch_that_was_answered_in_part_the_rest_counts_as_a_batch_of_its_own() -> None:
+    view = worker(0)
+    for _ in range(4):
+        coming, _ = view.sent(asked(0.0))
+    running, waiting = view.batches
+    assert (running.images, waiting.images, coming) == (1, 3, waiting)
+    view.answered(running, 1, 0.02)
+    assert waiting.seconds == pytest.approx(0.04)
+    for _ in range(2):
+        view.answered(waiting, 1, 0.06)
+    assert finish_s(asked(0.06, TWO), view) == pytest.approx(0.02 + 0.02)
+    view.answered(waiting, 1, 0.08)
+    assert (view.in_flight, view.work_s, view.batches) == (0, 0.0, [])
+
+
+def test_what_waits_is_thought_to_fill_up_the_next_batch_as_the_worker_does() -> None:
+    view = worker(0)
+    view.limits[ONE] = 2
+    for _ in range(6):
+        last, _ = view.sent(asked(0.0))
+    assert [coming.images for coming in view.batches] == [1, 2, 2, 1]
+    view.answered(last, 1, 0.02)
+    view.answered(last, 1, 0.04)  # alone, since the other was decoded too late
+    assert finish_s(asked(0.04), view) == pytest.approx(0.03 + 0.03 + 0.02), "both that are left are full"
+    assert [coming.images for coming in view.batches] == [2, 2]
+    assert view.work_s == pytest.approx(sum(coming.seconds for coming in view.batches))
+
+
+def test_a_call_that_is_decoded_after_a_batch_began_does_not_fill_it_up() -> None:
+    view = worker(0)
+    for _ in range(3):
+        coming, _ = view.sent(asked(0.0))
+    view.sent(asked(0.015, decode_s=0.01))
+    view.answered(coming, 1, 0.02)
+    view.answered(coming, 1, 0.02)
+    view.sent(asked(0.02))
+    assert [(coming.images, coming.ready) for coming in view.batches] == [(1, 0.0), (2, 0.025)]
+
+
+def test_a_call_is_in_time_for_a_batch_that_begins_so_much_later_than_the_one_before_it_has_ended() -> None:
+    expected, view = Expectation(forward=learned()), worker(0)
+    first, _ = view.sent(asked(0.0))
+    view.sent(asked(0.0))
+    view.answered(first, 1, 0.02)
+    late, too_late = (asked(now, decode_s=0.001, between_s=0.004) for now in (0.022, 0.024))
+    assert expected.in_worker_s(late, view) == pytest.approx(0.018 + 0.01), "with the one that is about to run"
+    assert finish_s(too_late, view) == pytest.approx(0.016 + 0.02)
+    view.limits[ONE] = 1
+    assert finish_s(late, view) == pytest.approx(0.018 + 0.02)
+    view.limits[ONE] = 2
+    view.sent(late)
+    assert [coming.images for coming in view.batches] == [2]
+
+
+def test_a_call_that_never_ran_leaves_the_batch_that_runs_as_it_is() -> None:
+    view = worker(0)
+    for _ in range(3):
+        coming, _ = view.sent(asked(0.0))
+    view.answered(coming, 1, 0.015, ran=False)
+    assert finish_s(asked(0.015, TWO), view) == pytest.approx(0.005 + 0.02 + 0.02)
+    view.answered(view.batches[0], 1, 0.02)
+    view.answered(coming, 1, 0.03, ran=False)
+    view.sent(asked(0.035))
+    assert finish_s(asked(0.04, TWO), view) == pytest.approx(0.015 + 0.02)
+
+
+def test_a_call_that_shares_its_batch_with_none_is_answered_by_itself() -> None:
+    view = worker(0, holds=(ONE,))
+    view.sent(asked(0.0))
+    cold, _ = view.sent(Request(ONE, 1, "disk", 0.02, 0.5, times=learned(), most=4))
+    view.sent(asked(0.0))
+    assert [(coming.images, coming.open) for coming in view.batches] == [(1, True), (1, False), (1, True)]
+    view.answered(cold, 1, 0.5)
+    assert [coming.open for coming in view.batches] == [True, True]
+
+
+def test_what_passes_before_a_batch_begins_is_learned_and_part_of_what_it_takes() -> None:
+    expected = Expectation(forward=learned())
+    expected.learn_between(0.002, 0.02)
+    expected.learn_between(0.004, 0.02)
+    assert expected.between_s == pytest.approx(0.8 * 0.002 + 0.2 * 0.004)
+    assert expected.forward_s(1) == pytest.approx(0.02 + expected.between_s)
+    known = expected.between_s
+    expected.learn_between(0.03, 0.02)
+    expected.learn_between(-0.001, 0.02)
+    assert expected.between_s == known, "something else ran there, or its call came too late to tell"
 
 
 def test_a_waiting_batch_is_expected_to_grow_as_others_did() -> None:
@@ -220,6 +313,10 @@ def test_a_waiting_batch_is_expected_to_grow_as_others_did() -> None:
         expected.joiners.learn(1, 0.02, 2)
     assert expected.in_worker_s(asked(0.0), view) == pytest.approx(0.02 + 0.04), "two more images in its batch"
     assert expected.in_worker_s(asked(0.01), view) == pytest.approx(0.01 + 0.03), "one more, in half the time"
+    other = worker(1)
+    for _ in range(3):
+        other.sent(asked(0.0, TWO, most=1))
+    assert expected.in_worker_s(asked(0.0, most=32), other) == pytest.approx(0.06 + 0.04), "no more in thrice the time"
     assert expected.in_worker_s(asked(0.0, most=1), view) == pytest.approx(0.02 + 0.02)
 
 

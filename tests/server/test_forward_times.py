@@ -37,6 +37,19 @@ def test_the_first_forward_of_a_size_is_forgotten_and_the_others_fade() -> None:
     assert times.seconds(1) == pytest.approx(0.12)
 
 
+def test_a_forward_that_was_interrupted_is_no_more_than_an_unusual_one_and_a_change_that_lasts_is_followed() -> None:
+    times = ForwardTimes()
+    for round_ in range(40):
+        times.learn(1, 0.1 + (0.002 if round_ % 2 else -0.002))
+    before = times.seconds(1)
+    assert before == pytest.approx(0.1, abs=0.001)
+    times.learn(1, 0.3)
+    assert times.seconds(1) - before < 0.001, "a mean would be 40 ms above it"
+    for _ in range(20):
+        times.learn(1, 0.2)
+    assert times.seconds(1) == pytest.approx(0.2, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("seen", "limit"),
     [

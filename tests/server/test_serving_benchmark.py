@@ -1,6 +1,8 @@
 """`make bench` and `make bench-peers`: they run, and what they found is drawn."""
 
 import csv
+import importlib
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from dlreport.serving.answer import answer, goal, meets
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "server/benchmarks/serving.py"
 PEERS = ROOT / "server/benchmarks/peers_bench.py"
+PREDICTION = ROOT / "server/benchmarks/prediction.py"
 
 
 def run(*command: object) -> "subprocess.CompletedProcess[str]":
@@ -41,6 +44,32 @@ def test_the_benchmark_measures_every_way_in_and_its_result_is_drawn(tmp_path: P
     rows = list(csv.DictReader((tmp_path / "report/tables/measured.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["target"] for row in rows] == [one.target for one in result.measured]
     assert (tmp_path / "report/pictures/ratios.svg").is_file()
+
+
+def test_the_error_of_predictions_is_told_for_every_network_and_load_beside_what_a_loop_differs_by(
+    tmp_path: Path,
+) -> None:
+    networks = ("squeezenet1_1", "mobilenet_v3_small")
+    given = ("--networks", ",".join(networks), "--rounds", 2, "--seconds", 1, "--results", tmp_path)
+    done = run(PREDICTION, *given)
+    assert done.returncode == 0, done.stderr
+    ratios = {ratio.text: ratio for ratio in read_serving(tmp_path).ratios}
+    for name in networks:
+        for load in ("1 client", "8 clients", "Poisson", "8 clients, mixed", "Poisson, mixed"):
+            one = ratios[f"{name}, {load}: median error"]
+            assert (len(one.values), one.unit, one.at_most) == (2, "%", 10)
+            assert all(value > 0 for value in one.values)
+        assert len(ratios[f"{name}, no server, two loops: median error"].values) == 2
+    assert dlreport([str(tmp_path)]) == 0
+
+
+def test_a_quantile_lies_in_the_bucket_where_its_share_of_the_calls_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "server/benchmarks")
+    errors = importlib.import_module("prediction").Errors((0.1, 0.2, math.inf), (2.0, 6.0, 8.0))
+    assert [errors.quantile(share) for share in (0.125, 0.25, 0.5, 0.75)] == pytest.approx([0.05, 0.1, 0.15, 0.2])
+    assert errors.quantile(0.9) == 0.2, "nothing is known beyond the last bound"
+    twice = errors.plus(errors)
+    assert (twice.calls, twice.since(errors)) == (16, errors)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from types import MappingProxyType
 
 import msgspec
 from dlmodels.engines.base import Temperature
@@ -18,25 +17,13 @@ from dlmodels.engines.base import Temperature
 from dlserve.forward_times import ForwardTimes
 
 EXPECTED = "expected"
-FIRST_GUESS_FORWARD_S = 0.02
-"""Forward time of a model that has not run yet."""
-FIRST_GUESS_BYTES_PER_S: MappingProxyType[Temperature, float] = MappingProxyType({"disk": 1e9, "host": 1e10})
-"""Load bandwidth before the first load from that tier was seen."""
 BOUND = 1.25
 """Of `affinity`: no worker gets more than this many times its even share of the calls under way."""
 WAKE_S = 50e-6
 """What it takes to wake a worker that has nothing to do: it is asleep, and its caches are cold."""
-_KEEP = 0.8
-"""Weight of the past in each moving average."""
-_LARGEST_TOLD_APART = 32
-_MARGIN_SHARE = 0.95
-_MARGIN_STEP = 0.05
-_MOST_MARGIN = 1.5
-"""What refuses calls must not learn from a stall that refused them: beyond this it would shut itself in."""
 
 
-@dataclass(slots=True, eq=False)
-class Coming:
+class Coming(msgspec.Struct, eq=False):
     """A batch that a worker is expected to make of calls that were sent to it and are not answered."""
 
     service: int
@@ -45,6 +32,31 @@ class Coming:
     """Predicted, with its load."""
     open: bool
     """Another call of the service may join it."""
+    most: int
+    """Images that it may grow to, unless its worker has told less."""
+    ready: float
+    """When the call that opened it can run."""
+    between_s: float
+    """What of `seconds` passes before its forward begins, unless it loads."""
+    times: ForwardTimes | None
+
+    def keep(self, images: int) -> float:
+        """No more than so many of its images are left; the seconds that are gone with the others."""
+        before_s = self.seconds
+        if self.times is None:
+            self.seconds *= images / self.images
+        else:
+            self.seconds = self.between_s + self.times.seconds(images)
+        self.images = images
+        return before_s - self.seconds
+
+    def take(self, other: "Coming", images: int) -> float:
+        """So many images of another are in this one now; the seconds that are gone."""
+        more_s = 0.0 if self.times is None else self.times.added(self.images, images)
+        self.images += images
+        self.seconds += more_s
+        left = other.images - images
+        return (other.keep(left) if left else other.seconds) - more_s
 
 
 @dataclass(slots=True)
@@ -76,6 +88,8 @@ class WorkerView:
     """What is thought to become of this front end's calls, in the order of their turn: the first runs now."""
     running_since: float = 0.0
     """When that one began."""
+    ragged: bool = False
+    """Calls were answered since the batches were last filled up."""
     learned_until: float = 0.0
     """The end of the latest forward that was learned from."""
 
@@ -89,7 +103,10 @@ class WorkerView:
             if not self.batches:
                 self.running_since = request.now
                 cost += request.decode_s  # others are decoded while one runs
-            coming = Coming(request.service, 0, 0.0, request.warm)
+            ready = request.now + request.decode_s
+            coming = Coming(
+                request.service, 0, 0.0, request.warm, request.most, ready, request.between_s, request.times
+            )
             self.batches.append(coming)
         coming.images += request.images
         coming.seconds += cost
@@ -97,15 +114,57 @@ class WorkerView:
         self.work_s += cost
         return coming, cost
 
-    def answered(self, coming: Coming, images: int, cost: float, ended: float) -> None:
-        """A request that was sent is answered. `ended`: when its forward did, or it was dropped."""
+    def answered(self, coming: Coming, images: int, at: float, *, ran: bool = True) -> None:
+        """A request that was sent is answered. `at`: when its forward ended, or, if it never `ran`, it was dropped."""
+        batches = self.batches
+        runs = batches[0]
+        if not coming.open:
+            gone_s = self._leave([coming], images)
+        elif ran and runs.service == coming.service and runs.open and runs.images == images:
+            gone_s = runs.seconds
+            del batches[0]
+            self.ragged = True
+        else:  # whatever batch it was thought to run in, those that are answered are those that came first
+            mine = [one for one in batches if one.service == coming.service and one.open]
+            gone_s = self._leave(mine if ran else mine[::-1], images)
+            self.ragged = self.ragged or ran
         self.in_flight -= 1
-        self.work_s = self.work_s - cost if self.in_flight else 0.0
-        self.running_since = max(self.running_since, ended)
-        coming.images -= images
-        coming.seconds -= cost
-        if coming.images <= 0:
+        self.work_s = self.work_s - gone_s if self.in_flight else 0.0
+        if ran or not batches or batches[0] is not runs:
+            self.running_since = max(self.running_since, at)
+
+    def _leave(self, batches: Sequence[Coming], images: int) -> float:
+        """So many images are no longer in these, from the first on; the seconds that are gone with them."""
+        gone_s = 0.0
+        for coming in batches:
+            left = coming.images - images
+            if left > 0:
+                return gone_s + coming.keep(left)
             self.batches.remove(coming)
+            gone_s += coming.seconds
+            images = -left
+            if not images:
+                break
+        return gone_s
+
+    def fill(self) -> None:
+        """What waits fills up the batches of its model that are before it, as the worker has done when a batch has ended."""
+        self.ragged = False
+        if len(self.batches) < 2:
+            return
+        runs, before = self.batches[0], dict[int, Coming]()
+        for coming in [one for one in self.batches if one.open]:
+            first = before.get(coming.service)
+            before[coming.service] = coming
+            if first is None or (first is runs and coming.ready > self.running_since + coming.between_s):
+                continue
+            waits, most = coming.images, min(self.limits.get(coming.service, coming.most), coming.most)
+            moved = min(waits, most - first.images)
+            if moved > 0:
+                self.work_s -= first.take(coming, moved)
+                if moved == waits:
+                    self.batches.remove(coming)
+                    before[coming.service] = first
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -115,7 +174,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     images: int
     cache: Temperature | None
     forward_s: float
-    """Expected for all its images."""
+    """Expected of a batch of all its images, with what passes before it begins."""
     load_s: float
     """Expected from disk."""
     host_load_s: float = 0.0
@@ -128,6 +187,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """Images of the largest batch that any worker makes of waiting calls."""
     times: ForwardTimes | None = None
     """Of its model, by batch size; None: `forward_s` is all that is known."""
+    between_s: float = 0.0
+    """Expected between the end of one batch and the beginning of the next."""
 
     @property
     def warm(self) -> bool:
@@ -157,6 +218,8 @@ def outlook(request: Request, worker: WorkerView) -> Outlook:
     """What the request would find there: seconds of work that end before its own adds to them, the waiting batch that it
     would join (None: it opens another), and what it adds.
     """
+    if worker.ragged:
+        worker.fill()
     batches, joined, ahead_s = worker.batches, None, worker.work_s
     service, forward_s = request.service, request.forward_s
     if batches:  # every call of the server comes by here, more than once: nothing is called that need not be
@@ -169,7 +232,7 @@ def outlook(request: Request, worker: WorkerView) -> Outlook:
             coming = batches[place]
             if coming.service == service:
                 # The next batch begins with what is decoded by then.
-                in_time = place > 1 or runs.seconds - done_s >= request.decode_s
+                in_time = place > 1 or runs.seconds - done_s + request.between_s >= request.decode_s
                 if (
                     coming.open
                     and in_time
@@ -177,10 +240,21 @@ def outlook(request: Request, worker: WorkerView) -> Outlook:
                     and coming.images + request.images <= most_images(request, worker)
                 ):
                     joined, ahead_s = coming, ahead_s - behind_s
-                    if request.times is not None:
-                        forward_s = request.times.added(coming.images, request.images)
                 break
             behind_s += coming.seconds
+        else:
+            # The one that runs may not have begun.
+            in_time = request.now + request.decode_s < worker.running_since + request.between_s
+            if (
+                in_time
+                and runs.service == service
+                and runs.open
+                and request.warm
+                and runs.images + request.images <= most_images(request, worker)
+            ):
+                joined, ahead_s = runs, runs.seconds - done_s
+        if joined is not None and request.times is not None:
+            forward_s = request.times.added(joined.images, request.images)
     ahead_s = max(ahead_s, 0.0)
     if request.cache is None and service in worker.resident:
         return ahead_s, joined, forward_s
@@ -332,85 +406,3 @@ def policy(name: str, seed: int) -> Policy:
         "affinity": Affinity,
     }
     return makers[name]()
-
-
-class Joiners:
-    """How many images join a waiting batch after a call that makes it so large, by the seconds until it begins."""
-
-    def __init__(self) -> None:
-        self._means: dict[int, tuple[float, float]] = {}
-        """Size -> exponentially weighted means of images that joined, and of seconds."""
-
-    def expected(self, size: int, seconds: float) -> float:
-        """Images that will join a batch of that size."""
-        joined, waited_s = self._means.get(min(size, _LARGEST_TOLD_APART), (0.0, 1.0))
-        return joined * seconds / waited_s
-
-    def learn(self, size: int, seconds: float, joined: int) -> None:
-        """So many joined a batch of that size. Below 0: some that should have been in it came too late."""
-        size = min(size, _LARGEST_TOLD_APART)
-        known = self._means.get(size)
-        self._means[size] = (joined, seconds) if known is None else (_mean(known[0], joined), _mean(known[1], seconds))
-
-
-@dataclass(slots=True)
-class Expectation:
-    """Learned times of one service: exponentially weighted means of what replies reported."""
-
-    weights_bytes: int = 0
-    forward: ForwardTimes = field(default_factory=ForwardTimes)
-    load_s: dict[Temperature, float] = field(default_factory=dict)
-    """By where the weights were."""
-    decode_s: float = 0.0
-    """Of an image."""
-    rest_s: float = 0.0
-    """In the worker, beside decoding, waiting, loading and the forward."""
-    joiners: Joiners = field(default_factory=Joiners)
-    margin: float = 1.2
-    """A call's time in the worker over what was predicted: 95 % of calls are below it."""
-    learned_at: float = -math.inf
-    """When a reply was last learned from."""
-
-    def forward_s(self, images: int) -> float:
-        """Expected forward of a call with so many images."""
-        return self.forward.seconds(images) if self.forward.known else images * FIRST_GUESS_FORWARD_S
-
-    def expected_load_s(self, source: Temperature = "disk") -> float:
-        """Expected load from a tier; from the bytes before one was seen."""
-        known = self.load_s.get(source)
-        return self.weights_bytes / FIRST_GUESS_BYTES_PER_S[source] if known is None else known
-
-    def in_worker_s(self, request: Request, worker: WorkerView, seen: Outlook | None = None) -> float:
-        """What the request is expected to take in that worker, from its arrival to its reply. `seen`: its `outlook`."""
-        ahead_s, joined, cost = seen or outlook(request, worker)
-        in_worker_s = max(ahead_s, request.decode_s) + cost + self.rest_s
-        if not worker.batches:
-            return in_worker_s
-        begins_s = ahead_s - (joined.seconds if joined else 0.0)
-        images = request.images + (joined.images if joined else 0)
-        most = max(most_images(request, worker), images)
-        grown = min(images + self.joiners.expected(images, begins_s), most)
-        return in_worker_s + self.forward.added(images, max(round(grown), request.images) - images)
-
-    def learn_forward(self, forward_s: float, batch_size: int) -> None:
-        """A batch of `batch_size` images took `forward_s`."""
-        self.forward.learn(max(1, batch_size), forward_s)
-
-    def learn_load(self, load_s: float, source: Temperature = "disk") -> None:
-        """A load from that tier took `load_s`."""
-        self.load_s[source] = _mean(self.load_s.get(source), load_s)
-
-    def learn_call(self, decode_s: float, rest_s: float) -> None:
-        """A call took so long beside the forward; `decode_s` per image."""
-        self.decode_s = _mean(self.decode_s or None, decode_s)
-        self.rest_s = _mean(self.rest_s or None, rest_s)
-
-    def learn_ratio(self, actual_over_predicted: float) -> None:
-        """A call took so many times what was predicted. Follows a quantile by steps (Robbins, Monro 1951)."""
-        above = actual_over_predicted > self.margin
-        self.margin += _MARGIN_STEP * (_MARGIN_SHARE if above else _MARGIN_SHARE - 1)
-        self.margin = min(max(self.margin, 1.0), _MOST_MARGIN)
-
-
-def _mean(old: float | None, new: float) -> float:
-    return new if old is None else _KEEP * old + (1 - _KEEP) * new

@@ -20,7 +20,8 @@ from dlserve.errors import (
     QueueFullError,
     RequestError,
 )
-from dlserve.front.balancer import EXPECTED, Expectation, Outlook, Policy, Request, WorkerView, outlook
+from dlserve.front.balancer import EXPECTED, Outlook, Policy, Request, WorkerView, outlook
+from dlserve.front.expectation import Expectation
 from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.pool import WorkerPool
@@ -218,6 +219,7 @@ class Dispatcher:
                 images * expected.decode_s + self._batch_wait_s,
                 self._max_batch,
                 expected.forward,
+                expected.between_s,
             )
             self._pool.refresh(views)
             if pinned is None:
@@ -341,7 +343,7 @@ class Dispatcher:
             raise
         finally:
             self._flights.discard(flight)
-            pool.ended(view, request, coming, cost, perf_counter() if ended is None else ended)
+            pool.ended(view, request, coming, cost, ended)
             if flight.watcher is not None:
                 flight.watcher.cancel()
         if isinstance(answer, Failure):
@@ -395,6 +397,9 @@ class Dispatcher:
             expected.joiners.learn(flight.size, waited_s, reply.batch_size - flight.size)
         if ended > view.learned_until + _SAME_S and images <= reply.batch_size:
             # Once for a batch, and not where it ran in parts.
+            if not stages.load:
+                could_begin = max(view.learned_until, stages.received + stages.decode)
+                expected.learn_between(ended - stages.forward - could_begin, stages.forward)
             view.learned_until = ended
             expected.learn_forward(stages.forward, reply.batch_size)
         if view.prefetched and self._prefetcher is not None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from dlserve.board import Board
@@ -192,9 +193,9 @@ class WorkerPool:
             self.expectations_changed(view)
         return coming, cost_s, known
 
-    def ended(self, view: WorkerView, request: Request, coming: Coming, cost_s: float, at: float) -> None:
-        """A call that was sent is answered, or lost; `at`: when its forward ended, or it was dropped."""
-        view.answered(coming, request.images, cost_s, at)
+    def ended(self, view: WorkerView, request: Request, coming: Coming, cost_s: float, at: float | None) -> None:
+        """A call that was sent is answered, or lost; `at`: when its forward ended, if it ran."""
+        view.answered(coming, request.images, perf_counter() if at is None else at, ran=at is not None)
         if self.board is not None:
             self.board.ended(view.index, cost_s)
 

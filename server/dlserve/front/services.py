@@ -14,7 +14,7 @@ from dlmodels.errors import RepositoryError
 from dlmodels.repository import ModelSpec, read_labels, scan
 
 from dlserve.errors import ServiceExistsError, ServiceNotFoundError, StartError
-from dlserve.front.balancer import Expectation
+from dlserve.front.expectation import Expectation
 from dlserve.front.parameters import DEFAULT_DATATYPE, Output
 
 MOST_ROWS = 256

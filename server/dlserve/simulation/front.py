@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dlserve.front.balancer import EXPECTED, Coming, Expectation, Policy, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Coming, Policy, Request, WorkerView
+from dlserve.front.expectation import Expectation
 from dlserve.front.prefetching import worth_prefetching
 from dlserve.messages import Evicted, Loaded
 from dlserve.simulation.timeline import Timeline
@@ -15,7 +16,6 @@ class _Flight:
     """A request under way."""
 
     coming: Coming
-    cost_s: float
     answered: Callable[[int, Done], None]
 
 
@@ -85,12 +85,12 @@ class SimulatedFront:
 
     def _send(self, request: Request, view: WorkerView, answered: Callable[[int, Done], None]) -> None:
         sent, worker = self._timeline.now, self.workers[view.index]
-        coming, cost_s = view.sent(request)
+        coming, _ = view.sent(request)
         view.resident.setdefault(request.service, EXPECTED)
 
         def arrive() -> None:
             job = worker.add(request.service)
-            self._flights[view.index, job] = _Flight(coming, cost_s, answered)
+            self._flights[view.index, job] = _Flight(coming, answered)
 
         self._timeline.at(sent + self._way_s, arrive)
 
@@ -99,7 +99,7 @@ class SimulatedFront:
 
         def back() -> None:
             view, expected = self._views[worker], self.expectations[job.model]
-            view.answered(flight.coming, job.images, flight.cost_s, done.ended)
+            view.answered(flight.coming, job.images, done.ended)
             view.prefetched.discard(job.model)
             view.limits[job.model] = done.pays_up_to or self._max_batch
             if done.ended > view.learned_until:  # once for a batch

@@ -19,9 +19,10 @@ from dlserve.errors import (
     QueueFullError,
     RequestError,
 )
-from dlserve.front.balancer import EXPECTED, Expectation, Policy, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Expectation, Request, WorkerView
 from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
+from dlserve.front.policies import Policy
 from dlserve.front.pool import WorkerPool
 from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Service
@@ -197,6 +198,7 @@ class Dispatcher:
             images * expected.decode_s + self._batch_wait_s,
             self._max_batch,
             expected.forward,
+            call.deadline,
         )
         pinned = call.execution.worker
         deadline = None

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dlserve.front.balancer import EXPECTED, Coming, Expectation, Policy, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Coming, Expectation, Request, WorkerView
+from dlserve.front.policies import Policy
 from dlserve.front.prefetching import worth_prefetching
 from dlserve.messages import Evicted, Loaded
 from dlserve.simulation.timeline import Timeline

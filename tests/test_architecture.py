@@ -91,7 +91,7 @@ def test_front_and_worker_never_import_each_other() -> None:
 
 
 PURE = (
-    *("front.balancer", "front.expectation", "front.prefetching.worth_prefetching"),
+    *("front.balancer", "front.expectation", "front.policies", "front.prefetching.worth_prefetching"),
     *("worker.batcher", "worker.cache"),
     *("cli", "config.POLICIES", "errors", "eviction", "forward_times", "messages", "simulation"),
 )

@@ -19,7 +19,7 @@ import msgspec
 from dlclient.errors import ResultError
 from dlclient.results import RUN_FILE, Environment, Interval, Latency, Reason, read_json, read_latest
 
-BALANCE_SCHEMA = "dlserve-balance/1"
+BALANCE_SCHEMA = "dlserve-balance/2"
 CELLS_FILE = "cells.jsonl"
 
 Source = Literal["model", "real"]
@@ -62,31 +62,37 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Of answers that found their weights on the device."""
     loads: int | None
     """Of weights, counted requests or not. None: of a real cell, whose answers do not tell."""
+    growth: float | None = None
+    """Mean latency of the last fifth over that of the first, where it rose all through: there is no steady state then, and
+    more requests would give other figures. None: it did not."""
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model says of a real cell's own requests; and between what it goes when each time is off by a percent or so."""
+    """What the model says of a real cell's own requests, run several times with each time off by a percent or so.
+
+    Times are low, middle, high: 95 % of such runs are expected between low and high.
+    """
 
     runs: int
-    """With other times."""
     jitter: float
     """Standard deviation over mean of every forward and load."""
     overhead_s: float
     """That a request takes beside queue, load and forward: the median of the real cell."""
     mean_s: tuple[float, float, float]
-    """Least, the model as it is, most."""
+    p50_s: tuple[float, float, float] | None
     p99_s: tuple[float, float, float] | None
-    hit_rate: tuple[float, float, float]
+    """None, as p50_s: too few requests."""
+    hit_rate: float
+    """On average."""
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """Whether model and processes say the same of a cell."""
 
-    mean_ratio: float
-    """Model / real."""
-    p99_ratio: float | None
+    ratios: dict[str, tuple[float, float, float]]
+    """mean, p50, p99 -> model / real, as low, middle, high of the model. One that takes too many requests is left out."""
     within: bool
-    """Both ratios are within a tenth of 1."""
+    """All are within a tenth of 1, in the middle."""
     text: str
     """Why not, or that they are."""
 

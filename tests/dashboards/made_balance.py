@@ -39,7 +39,7 @@ def cell(place: Where, median_s: float, *, reasons: Sequence[Reason] = (), model
     values: dict[str, object] = {}
     if place.source == "real":
         modelled = [drawn(median_s * model_off, seed) for seed in (1, 2, 3)]
-        model = spread(modelled[0], modelled[1:], 0.01, 0.002)
+        model = spread(modelled, 0.01, 0.002)
         values = {"model": model, "agreement": agreement(own, model)}
     return Cell(
         id=place.id, where=place, started="2026-11-27T18:00:00+00:00", seconds=1.0, figures=own, reasons=tuple(reasons), **values  # type: ignore[arg-type]

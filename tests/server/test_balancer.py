@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 from dlserve.config import POLICIES
 from dlserve.forward_times import ForwardTimes
-from dlserve.front.balancer import BOUND, Request, WorkerView, cost_s, finish_s, policy
+from dlserve.front.balancer import Request, WorkerView, cost_s, finish_s
 from dlserve.front.expectation import Expectation
+from dlserve.front.policies import BOUND, OWED, policy
 
 ONE, TWO = 1, 2
 
@@ -49,6 +50,66 @@ def test_predicted_stays_with_the_worker_it_used_last_while_all_are_idle_and_spr
         idle[position].work_s += 0.01
         chosen.append(position)
     assert Counter(chosen) == {0: 2, 1: 2, 2: 2, 3: 2}
+
+
+def waiting(now: float, deadline: float | None = None) -> Request:
+    """A call of a model that takes 10 ms, and 100 ms to load."""
+    return Request(ONE, 1, None, 0.01, 0.1, now=now, deadline=deadline)
+
+
+def chosen_until(workers: list[WorkerView], gap_s: float, calls: int = 100) -> list[int | None]:
+    """Where `predicted` sends calls that come so far apart, as long as nothing changes in the workers."""
+    choose = policy("predicted", 0)
+    return [choose(waiting(number * gap_s), workers, 8) for number in range(calls)]
+
+
+def test_predicted_loads_on_an_idle_worker_what_calls_have_waited_for_long_enough_elsewhere() -> None:
+    busy, idle = worker(0, 1, 0.05, (ONE,)), worker(1)
+    chosen = chosen_until([busy, idle], gap_s=0.001)
+    first = chosen.index(1)
+    assert OWED * 0.1 / 0.05 <= first + 1 <= 1.1 * OWED * 0.1 / 0.05, "each call waits 50 ms, less what is forgotten"
+    assert chosen.index(1, first + 1) == pytest.approx(2 * first + 1, abs=1), "then the next load has to be owed anew"
+
+
+def test_predicted_forgets_waiting_that_is_seldom() -> None:
+    assert set(chosen_until([worker(0, 1, 0.05, (ONE,)), worker(1)], gap_s=0.5)) == {0}
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([worker(1, holds=(TWO,)), worker(2, holds=(TWO,))], 1),  # either has the other model: none would miss it
+        ([worker(1, holds=(TWO,)), worker(2)], 2),  # not where the only copy of another might have to leave
+        ([worker(1, 1, 0.08), worker(2)], 2),  # not on a busy one
+        ([WorkerView(1, prefetching={TWO}), worker(2)], 2),  # nor where a load is under way
+        ([worker(1, holds=(ONE,))], 1),  # an idle one that has it is taken at once
+    ],
+)
+def test_predicted_chooses_among_idle_workers_where_a_load_costs_the_others_least(
+    others: list[WorkerView], chosen: int
+) -> None:
+    assert (
+        chosen_until([worker(0, 1, 0.05, (ONE,)), *others], gap_s=0.001)[-1 if chosen == 1 and len(others) == 1 else 16]
+        == chosen
+    )
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [worker(1, 1, 0.2)],  # nobody is idle
+        [WorkerView(1, 1, 0.11, {ONE: "expected"}), worker(2)],  # it is being loaded already
+    ],
+)
+def test_predicted_owes_no_load_where_none_would_help_or_one_is_under_way(others: list[WorkerView]) -> None:
+    assert set(chosen_until([worker(0, 1, 0.05, (ONE,)), *others], gap_s=0.001)) == {0}
+
+
+def test_a_call_pays_for_no_load_that_would_make_it_miss_its_deadline() -> None:
+    choose, workers = policy("predicted", 0), [worker(0, 1, 0.05, (ONE,)), worker(1)]
+    short = [choose(waiting(number / 1000, number / 1000 + 0.1), workers, 8) for number in range(40)]
+    assert set(short) == {0}
+    assert choose(waiting(0.04, 0.24), workers, 8) == 1, "but it is owed, and the next that has the time does"
 
 
 @pytest.mark.parametrize("name", ["least-loaded", "round-robin", "random"])

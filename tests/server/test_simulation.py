@@ -82,7 +82,7 @@ def test_with_all_resident_and_times_known_predicted_waits_as_a_single_shared_qu
     mean_s = sum(MIX_S.values()) / len(MIX_S)
     arrivals = poisson(5_000, 0.8 * workers / mean_s, list(MIX_S), 3)
     shared_s = shared_queue_wait_s(arrivals, workers, MIX_S)
-    # But for what it thinks that waking a worker takes (balancer.WAKE_S).
+    # But for what it thinks that waking a worker takes (policies.WAKE_S).
     assert mean_wait_s(simulate(server(specs, workers), arrivals)) == pytest.approx(shared_s, rel=0.01)
     assert mean_wait_s(simulate(server(specs, workers, balance="least-loaded"), arrivals)) > 1.3 * shared_s
 

@@ -35,7 +35,7 @@ def agreement(view: BalanceView) -> str:
     if not view.judged:
         return ""
     within = sum(cell.agreement.within for cell in view.judged if cell.agreement)
-    return f"Model and processes agree within 10 % in mean and p99 in {within} of {len(view.judged)} cells."
+    return f"Model and processes agree within 10 % in mean, p50 and p99 in {within} of {len(view.judged)} cells."
 
 
 def spoken(view: BalanceView, residency: str, workers: int) -> str:

@@ -1,6 +1,6 @@
 """The tables of a comparison: every cell, predicted against the others, model against processes, and the profiles."""
 
-from dlclient.balance_result import Cell, Profile
+from dlclient.balance_result import Agreement, Cell, Figures, Profile
 
 from dlreport.balance.view import BalanceView, Contest, interval, p99_s
 from dlreport.quantity import count, megabytes, milliseconds, ratio, significant
@@ -31,6 +31,7 @@ def cells_table(view: BalanceView) -> Table:
         Column("wait_high_s", "mean wait, high end", "ms", printed=False),
         Column("hit_rate", "found warm", "%"),
         Column("loads", "loads"),
+        Column("growth", "queue", numeric=False),
     )
     rows = [Row(_cells(cell), strong=cell.where.policy == "predicted") for cell in view.good]
     return Table("cells", "Every cell", columns, tuple(rows))
@@ -51,6 +52,7 @@ def _cells(cell: Cell) -> tuple[Shown, ...]:
         Shown(high, ""),
         Shown(found.hit_rate, significant(found.hit_rate * 100)),
         Shown(found.loads, count(found.loads)) if found.loads is not None else missing(""),
+        Shown(found.growth, f"grew {found.growth:.1f} x", "doubt") if found.growth else missing(""),
     )
 
 
@@ -108,12 +110,7 @@ def agreement_table(view: BalanceView) -> Table | None:
     columns = (
         *_SCENARIO[1:],
         Column("policy", "policy", numeric=False),
-        Column("mean_s", "mean, processes", "ms"),
-        Column("model_mean_s", "model", "ms"),
-        Column("mean_ratio", "model / real"),
-        Column("p99_s", "p99, processes", "ms"),
-        Column("model_p99_s", "model", "ms"),
-        Column("p99_ratio", "model / real"),
+        *(column for figure in _FIGURES for column in _agreement_columns(figure)),
         Column("hit_rate", "found warm", "%"),
         Column("model_hit_rate", "model", "%"),
         Column("overhead_s", "on the way", "ms"),
@@ -122,38 +119,52 @@ def agreement_table(view: BalanceView) -> Table | None:
     return Table("agreement", "The model against processes", columns, tuple(map(_agreement, view.judged)))
 
 
+def _agreement_columns(figure: str) -> tuple[Column, ...]:
+    return (
+        Column(f"{figure}_s", f"{figure}, processes", "ms"),
+        Column(f"{figure}_ratio", "model / real"),
+        Column(f"{figure}_ratio_low", "low end", printed=False),
+        Column(f"{figure}_ratio_high", "high end", printed=False),
+    )
+
+
 def _agreement(cell: Cell) -> Row:
     found, model, judged = cell.figures, cell.model, cell.agreement
     assert found is not None
     assert model is not None
     assert judged is not None
     doubts = ", ".join(reason.code for reason in cell.reasons)
-    verdict = "; ".join(part for part in (judged.text, f"doubtful: {doubts}" if doubts else "") if part)
+    parts = (judged.text, growing(found), f"doubtful: {doubts}" if doubts else "")
+    verdict = "; ".join(part for part in parts if part)
     return Row(
         (
             *_scenario(cell)[1:],
             name(cell.where.policy),
-            _time(found.latency_s.mean),
-            _spread(model.mean_s),
-            Shown(judged.mean_ratio, f"{judged.mean_ratio:.2f}"),
-            _time(found.latency_s.p99),
-            missing() if model.p99_s is None else _spread(model.p99_s),
-            missing() if judged.p99_ratio is None else Shown(judged.p99_ratio, f"{judged.p99_ratio:.2f}"),
+            *(shown for figure in _FIGURES for shown in _compared(figure, found, judged)),
             Shown(found.hit_rate, significant(found.hit_rate * 100)),
-            Shown(model.hit_rate[1], significant(model.hit_rate[1] * 100)),
+            Shown(model.hit_rate, significant(model.hit_rate * 100)),
             _time(model.overhead_s),
             Shown(verdict, verdict, "" if judged.within and not doubts else "doubt" if judged.within else "error"),
         )
     )
 
 
+def _compared(figure: str, found: Figures, judged: Agreement) -> tuple[Shown, ...]:
+    own = _time(getattr(found.latency_s, figure))
+    if figure not in judged.ratios:
+        return (own, missing(), missing(), missing())
+    low, middle, high = judged.ratios[figure]
+    note = f"[{low:.2f}, {high:.2f}]"
+    return (own, Shown(middle, f"{middle:.2f}", note=note), Shown(low, ""), Shown(high, ""))
+
+
+def growing(found: Figures) -> str:
+    """That a cell has no steady state, in words; "" where it has."""
+    return f"no steady state: latency grew {found.growth:.1f} x" if found.growth else ""
+
+
 def _time(seconds: float | None) -> Shown:
     return missing() if seconds is None else Shown(seconds, milliseconds(seconds))
-
-
-def _spread(times: tuple[float, float, float]) -> Shown:
-    least, middle, most = times
-    return Shown(middle, milliseconds(middle), note=interval_text((least, most)))
 
 
 def profiles_table(view: BalanceView) -> Table:

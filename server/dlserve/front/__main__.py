@@ -28,7 +28,6 @@ from dlserve.front.api.infer import Infer
 from dlserve.front.api.predict import Predict
 from dlserve.front.app import App, make_api
 from dlserve.front.asgi import Bodies
-from dlserve.front.balancer import policy
 from dlserve.front.catalogue import Catalogue
 from dlserve.front.creation import Creator
 from dlserve.front.dealing import Dealing, counting_protocol
@@ -39,6 +38,7 @@ from dlserve.front.http import Protocol, close_idle
 from dlserve.front.link import Link
 from dlserve.front.loading import Loader
 from dlserve.front.metrics import Metrics
+from dlserve.front.policies import policy
 from dlserve.front.pool import PoolEvents, WorkerPool
 from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Registry

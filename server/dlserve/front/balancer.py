@@ -1,15 +1,10 @@
-"""Which worker gets a request: pure functions of what the front end knows of its workers. No I/O, no clock.
+"""What a request is expected to take in each worker, by what the front end knows of both. Pure: no I/O, no clock.
 
-A policy returns the worker's position in the list, or None where every queue is full. The lists are short (8 workers),
-so each policy simply looks at all of them.
+`dlserve.front.policies` chooses by it.
 """
 
-import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import blake2b
 
 import msgspec
 from dlmodels.engines.base import Temperature
@@ -17,10 +12,9 @@ from dlmodels.engines.base import Temperature
 from dlserve.forward_times import ForwardTimes
 
 EXPECTED = "expected"
-BOUND = 1.25
-"""Of `affinity`: no worker gets more than this many times its even share of the calls under way."""
-WAKE_S = 50e-6
-"""What it takes to wake a worker that has nothing to do: it is asleep, and its caches are cold."""
+MOST_MARGIN = 1.5
+"""A call's time in the worker over what was predicted, at most. What refuses calls must not learn from a stall that refused them:
+beyond this it would shut itself in."""
 
 
 class Coming(msgspec.Struct, eq=False):
@@ -189,14 +183,19 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """Of its model, by batch size; None: `forward_s` is all that is known."""
     between_s: float = 0.0
     """Expected between the end of one batch and the beginning of the next."""
+    deadline: float | None = None
+    """On the clock of `now`."""
 
     @property
     def warm(self) -> bool:
         """Whether it may share a batch: it asks for no colder start."""
         return self.cache is None or self.cache == "warm"
 
+    def can_wait(self, load_s: float) -> bool:
+        """Whether there is time for such a load before its deadline."""
+        return self.deadline is None or self.now + MOST_MARGIN * (load_s + self.forward_s) <= self.deadline
 
-Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
+
 Outlook = tuple[float, Coming | None, float]
 """What a request would find on a worker, see `outlook`."""
 
@@ -273,136 +272,3 @@ def load_s_on(request: Request, worker: WorkerView) -> float:
     if request.service in worker.resident or request.service in worker.awaited:
         return 0.0
     return request.host_load_s if request.service in worker.staged else request.load_s
-
-
-class Predicted:
-    """The worker that would finish it first: work before it there + load where needed + forward, and its waking if it is idle.
-
-    Ties go to the one with fewer calls, then to the one chosen last, which is still awake and has its caches warm.
-    """
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        best, best_s = None, math.inf
-        for position, worker in enumerate(workers):  # `_least` in one piece, see `outlook`
-            in_flight = worker.in_flight
-            if in_flight < queue:
-                ahead_s, _, cost = outlook(request, worker)
-                ends_s = ahead_s + cost if in_flight else ahead_s + cost + WAKE_S
-                if ends_s < best_s or (ends_s == best_s and best is not None and self._prefers(worker, workers[best])):
-                    best, best_s = position, ends_s
-        if best is not None:
-            self._last = workers[best].index
-        return best
-
-    def _prefers(self, one: WorkerView, other: WorkerView) -> bool:
-        """Of two that would be done at once."""
-        return (one.in_flight, one.index != self._last) < (other.in_flight, other.index != self._last)
-
-
-class LeastLoaded:
-    """The worker with the fewest calls under way; ties in turn."""
-
-    def __init__(self) -> None:
-        self._turn = 0
-
-    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        self._turn += 1
-        return _least(workers, queue, self._turn, lambda w: (w.in_flight,))
-
-
-class RoundRobin:
-    """One after the other, leaving out those whose queue is full."""
-
-    def __init__(self) -> None:
-        self._turn = -1
-
-    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        for _ in workers:
-            self._turn = (self._turn + 1) % len(workers)
-            if workers[self._turn].in_flight < queue:
-                return self._turn
-        return None
-
-
-class Random:
-    """Any worker whose queue is not full, drawn from a seeded generator."""
-
-    def __init__(self, seed: int) -> None:
-        self._draws = random.Random(seed)  # noqa: S311  balancing, not secrets
-
-    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        open_ = [position for position, worker in enumerate(workers) if worker.in_flight < queue]
-        return self._draws.choice(open_) if open_ else None
-
-
-class TwoChoices:
-    """Of two workers with room, drawn from a seeded generator, the one with fewer calls under way.
-
-    Mitzenmacher, The Power of Two Choices in Randomized Load Balancing (2001).
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._draws = random.Random(seed)  # noqa: S311  balancing, not secrets
-
-    def __call__(self, _request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        open_ = [position for position, worker in enumerate(workers) if worker.in_flight < queue]
-        if len(open_) < 2:
-            return open_[0] if open_ else None
-        return min(self._draws.sample(open_, 2), key=lambda position: workers[position].in_flight)
-
-
-class Affinity:
-    """The same worker for a model each time, unless that one has more than its share: then the next in the model's own order.
-
-    Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2016), its order by rendezvous hashing (Thaler,
-    Ravishankar 1998): a worker that comes or goes moves no model but its own. A share is `BOUND` x calls under way / workers.
-    """
-
-    def __call__(self, request: Request, workers: Sequence[WorkerView], queue: int) -> int | None:
-        under_way = 1 + sum(worker.in_flight for worker in workers)
-        most = min(queue, math.ceil(BOUND * under_way / len(workers)))
-        return max(
-            (position for position, worker in enumerate(workers) if worker.in_flight < most),
-            key=lambda position: _affinity(request.service, workers[position].index),
-            default=None,
-        )
-
-
-@lru_cache(maxsize=1 << 16)
-def _affinity(service: int, worker: int) -> int:
-    """How well they go together: no more than a hash, the same in every process."""
-    return int.from_bytes(blake2b(b"%d:%d" % (service, worker), digest_size=8).digest())
-
-
-def _least(
-    workers: Sequence[WorkerView], queue: int, turn: int, rank: Callable[[WorkerView], tuple[float, ...]]
-) -> int | None:
-    """Position of the lowest rank among the workers with room; equal ranks are taken in turn."""
-    best: int | None = None
-    best_rank: tuple[float, ...] = ()
-    count = len(workers)
-    for step in range(count):
-        position = (turn + step) % count
-        worker = workers[position]
-        if worker.in_flight >= queue:
-            continue
-        its_rank = rank(worker)
-        if best is None or its_rank < best_rank:
-            best, best_rank = position, its_rank
-    return best
-
-
-def policy(name: str, seed: int) -> Policy:
-    """The policy of a `--balance` name; `seed` feeds those that draw."""
-    makers: dict[str, Callable[[], Policy]] = {
-        "predicted": Predicted,
-        "least-loaded": LeastLoaded,
-        "round-robin": RoundRobin,
-        "random": lambda: Random(seed),
-        "two-choices": lambda: TwoChoices(seed),
-        "affinity": Affinity,
-    }
-    return makers[name]()

@@ -20,10 +20,11 @@ from dlserve.errors import (
     QueueFullError,
     RequestError,
 )
-from dlserve.front.balancer import EXPECTED, Outlook, Policy, Request, WorkerView, outlook
+from dlserve.front.balancer import EXPECTED, Outlook, Request, WorkerView, outlook
 from dlserve.front.expectation import Expectation
 from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
+from dlserve.front.policies import Policy
 from dlserve.front.pool import WorkerPool
 from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Service
@@ -220,6 +221,7 @@ class Dispatcher:
                 self._max_batch,
                 expected.forward,
                 expected.between_s,
+                call.deadline,
             )
             self._pool.refresh(views)
             if pinned is None:

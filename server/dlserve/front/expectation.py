@@ -7,7 +7,7 @@ from types import MappingProxyType
 from dlmodels.engines.base import Temperature
 
 from dlserve.forward_times import ForwardTimes
-from dlserve.front.balancer import Outlook, Request, WorkerView, most_images, outlook
+from dlserve.front.balancer import MOST_MARGIN, Outlook, Request, WorkerView, most_images, outlook
 
 FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
@@ -18,8 +18,6 @@ _KEEP = 0.8
 _LARGEST_TOLD_APART = 32
 _MARGIN_SHARE = 0.95
 _MARGIN_STEP = 0.05
-_MOST_MARGIN = 1.5
-"""What refuses calls must not learn from a stall that refused them: beyond this it would shut itself in."""
 
 
 class Joiners:
@@ -110,7 +108,7 @@ class Expectation:
         """A call took so many times what was predicted. Follows a quantile by steps (Robbins, Monro 1951)."""
         above = actual_over_predicted > self.margin
         self.margin += _MARGIN_STEP * (_MARGIN_SHARE if above else _MARGIN_SHARE - 1)
-        self.margin = min(max(self.margin, 1.0), _MOST_MARGIN)
+        self.margin = min(max(self.margin, 1.0), MOST_MARGIN)
 
 
 def _mean(old: float | None, new: float) -> float:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dlserve.front.balancer import EXPECTED, Coming, Policy, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Coming, Request, WorkerView
 from dlserve.front.expectation import Expectation
+from dlserve.front.policies import Policy
 from dlserve.front.prefetching import worth_prefetching
 from dlserve.messages import Evicted, Loaded
 from dlserve.simulation.timeline import Timeline

@@ -14,7 +14,7 @@ from dlmodels.spec import ModelSpec
 from dlserve import cli
 from dlserve.errors import StartError
 from dlserve.eviction import Eviction
-from dlserve.front.balancer import policy
+from dlserve.front.policies import policy
 from dlserve.simulation.account import Account, Answer, Arrival, Task
 from dlserve.simulation.front import SimulatedFront
 from dlserve.simulation.timeline import Timeline

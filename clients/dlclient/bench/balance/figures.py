@@ -1,20 +1,27 @@
 """What came of a cell's requests, in figures; and whether the model and the processes say the same. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
+from scipy.stats import t as student
 
 from dlclient.balance_result import Agreement, Figures, Spread
 from dlclient.errors import LocalServerError
 from dlclient.intervals import block_length, mean_interval
+from dlclient.stability import drift
 from dlclient.statistics import latency
 
 SETTLING_S = 2.5
 """At scale 1, from the beginning of a cell: in so long every worker can have loaded what it will keep (the model was watched:
 after 2 s no load by `predicted` is left that its steady state has not)."""
 TOLERANCE = 0.1
-"""Model and processes agree where mean and p99 differ by no more than this."""
+"""Model and processes agree where mean, p50 and p99 differ by no more than this."""
+CONFIDENCE = 0.95
+GROWTH = 2.0
+"""A latency that rises all through a cell, and by so many times at least, is that of a queue that is offered too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,51 +54,66 @@ def figures(answers: Sequence[Answered], requests: int, loads: int | None, settl
         wait_interval_s=None if found is None else (found.low, found.high),
         hit_rate=sum(one.warm for one in counted) / len(counted),
         loads=loads,
+        growth=_growth(counted),
     )
 
 
-def spread(own: Figures, runs: Sequence[Figures], jitter: float, overhead_s: float) -> Spread:
-    """The model as it is, between the least and the most of it and of its runs with other times."""
-    tails = [one.latency_s.p99 for one in (own, *runs) if one.latency_s.p99 is not None]
+def spread(runs: Sequence[Figures], jitter: float, overhead_s: float) -> Spread:
+    """What one more of these runs of the model is expected to give. At least two are needed."""
+
+    def times(values: Sequence[float | None]) -> tuple[float, float, float] | None:
+        known = [value for value in values if value is not None]
+        return expected(known) if len(known) == len(runs) else None
+
+    mean_s = times([one.latency_s.mean for one in runs])
+    assert mean_s is not None, "figures have a mean"
     return Spread(
         runs=len(runs),
         jitter=jitter,
         overhead_s=overhead_s,
-        mean_s=_around([one.latency_s.mean or 0.0 for one in (own, *runs)]),
-        p99_s=_around(tails) if len(tails) == 1 + len(runs) else None,
-        hit_rate=_around([one.hit_rate for one in (own, *runs)]),
+        mean_s=mean_s,
+        p50_s=times([one.latency_s.p50 for one in runs]),
+        p99_s=times([one.latency_s.p99 for one in runs]),
+        hit_rate=fmean(one.hit_rate for one in runs),
     )
+
+
+def expected(times_s: Sequence[float]) -> tuple[float, float, float]:
+    """The geometric mean of times above 0, between the ends of a 95 % prediction interval for one more.
+
+    Of a normal distribution's, taken of the logarithms (Hahn, Meeker, Statistical Intervals, 1991, section 4.7): queues err by
+    factors. `times_s`: two or more.
+    """
+    logs = [math.log(one) for one in times_s]
+    count, middle = len(logs), fmean(logs)
+    deviation = math.sqrt(sum((one - middle) ** 2 for one in logs) / (count - 1))
+    half = float(student.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation * math.sqrt(1 + 1 / count)
+    return math.exp(middle - half), math.exp(middle), math.exp(middle + half)
 
 
 def agreement(real: Figures, model: Spread) -> Agreement:
-    """Whether mean and p99 of both are within a tenth, and, where they are not, what that can come from."""
-    mean_s, p99_s = real.latency_s.mean or 0.0, real.latency_s.p99
-    mean_ratio = model.mean_s[1] / mean_s
-    p99_ratio = model.p99_s[1] / p99_s if model.p99_s and p99_s else None
-    apart = [
-        _apart(name, ratio, value, known)
-        for name, ratio, value, known in (
-            ("mean", mean_ratio, mean_s, model.mean_s),
-            ("p99", p99_ratio, p99_s, model.p99_s),
-        )
-        if ratio is not None and value is not None and known is not None and abs(ratio - 1) > TOLERANCE
-    ]
-    return Agreement(
-        mean_ratio=mean_ratio,
-        p99_ratio=p99_ratio,
-        within=not apart,
-        text="; ".join(apart) or f"within {TOLERANCE:.0%}",
-    )
+    """Whether mean, p50 and p99 of both are within a tenth, and, where they are not, whether that can be chance."""
+    pairs = {
+        "mean": (real.latency_s.mean, model.mean_s),
+        "p50": (real.latency_s.p50, model.p50_s),
+        "p99": (real.latency_s.p99, model.p99_s),
+    }
+    ratios: dict[str, tuple[float, float, float]] = {
+        name: (known[0] / own, known[1] / own, known[2] / own) for name, (own, known) in pairs.items() if own and known
+    }
+    apart = [_apart(name, *ratio) for name, ratio in ratios.items() if abs(ratio[1] - 1) > TOLERANCE]
+    return Agreement(ratios=ratios, within=not apart, text="; ".join(apart) or f"within {TOLERANCE:.0%}")
 
 
-def _apart(name: str, ratio: float, real_s: float, model_s: tuple[float, float, float]) -> str:
-    least, _, most = model_s
-    gap = f"{name} {ratio - 1:+.0%}"
-    if least <= real_s <= most:
-        return f"{gap}: chance, the model itself goes from {least / real_s:.2f} to {most / real_s:.2f} x the real one when times change by a percent"
-    return f"{gap}: more than chance, the model goes from {least / real_s:.2f} to {most / real_s:.2f} x the real one when times change by a percent"
+def _apart(name: str, low: float, middle: float, high: float) -> str:
+    kind = "can be chance" if low <= 1 <= high else "more than chance"
+    return f"{name} {middle - 1:+.0%}, {kind}"
 
 
-def _around(values: Sequence[float]) -> tuple[float, float, float]:
-    """The first, between the least and the most."""
-    return min(values), values[0], max(values)
+def _growth(in_time_order: Sequence[Answered]) -> float | None:
+    found = drift([(one.due_s, one.latency_s) for one in in_time_order])
+    if found is None or not found.grows:
+        return None
+    fifth = len(in_time_order) // 5
+    first_s, last_s = (fmean(one.latency_s for one in part) for part in (in_time_order[:fifth], in_time_order[-fifth:]))
+    return last_s / first_s if last_s >= GROWTH * first_s else None

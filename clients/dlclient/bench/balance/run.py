@@ -1,13 +1,15 @@
 """A comparison from its options to its result folder."""
 
+import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
 
-from dlclient.balance_result import BALANCE_SCHEMA, Balance, Cell, Figures, Where
+from dlclient.balance_result import BALANCE_SCHEMA, Agreement, Balance, Cell, Figures, Where
 from dlclient.bench.balance import figures, real
 from dlclient.bench.balance.folder import BalanceFolder
 from dlclient.bench.balance.model import Played, play
@@ -22,7 +24,7 @@ from dlclient.errors import LocalServerError, ResultError
 _MODELS = "models"
 _QUEUE = 1 << 16
 """Calls per worker: none is turned away, so that every policy answers the same requests."""
-SPREAD_RUNS = 5
+SPREAD_RUNS = 10
 JITTER = 0.01
 MOST_LAG_S = 0.001
 """That the p99 of the send lag may have at scale 1."""
@@ -120,12 +122,7 @@ class _Filler:
             self._plan_file, self._speed, senders, MOST_LAG_S * self._options.scale, self._settling_s
         )
         streamed = real.stream(self._server(), where.workers, self._folder / _MODELS, sending, folder)
-        runs = [
-            self._play(overhead_s=streamed.overhead_s, jitter=JITTER, seed=self._options.seed + number).figures
-            for number in range(SPREAD_RUNS)
-        ]
-        own = self._play(overhead_s=streamed.overhead_s).figures
-        model = figures.spread(own, runs, JITTER, streamed.overhead_s)
+        model = figures.spread(self._spread(streamed.overhead_s), JITTER, streamed.overhead_s)
         return Cell(
             id=where.id,
             where=where,
@@ -136,6 +133,15 @@ class _Filler:
             agreement=figures.agreement(streamed.figures, model),
             reasons=streamed.reasons,
         )
+
+    def _spread(self, overhead_s: float) -> list[Figures]:
+        """The model with other times, as many side by side as there are cores."""
+
+        def one(number: int) -> Figures:
+            return self._play(overhead_s=overhead_s, jitter=JITTER, seed=self._options.seed + number).figures
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(one, range(SPREAD_RUNS)))
 
     def _server(self) -> tuple[str, ...]:
         """The options of the server, the same in processes and in the model."""
@@ -177,55 +183,49 @@ def _line(cell: Cell) -> str:
         return f"failed: {cell.failure} ({cell.seconds:.1f} s)"
     parts = [figures_line(cell.figures)]
     if cell.agreement is not None:
-        parts.append(f"model / real {_ratios(cell)}")
-    parts += [f"doubtful: {', '.join(reason.code for reason in cell.reasons)}"] if cell.reasons else []
-    return f"{'; '.join(parts)} ({cell.seconds:.1f} s)"
+        parts.append(f"model / real: {_ratios(cell.agreement)}")
+    return f"{'; '.join(parts)}{_doubts(cell)} ({cell.seconds:.1f} s)"
 
 
 def figures_line(found: Figures) -> str:
-    """Mean, p99 and hit rate."""
+    """Mean, p99 and hit rate; and whether there is a steady state that they are of."""
     mean_s, p99_s = found.latency_s.mean or 0.0, found.latency_s.p99
     tail = "n/a" if p99_s is None else f"{p99_s * 1e3:.0f} ms"
-    return f"mean {mean_s * 1e3:.0f} ms, p99 {tail}, {found.hit_rate:.0%} warm"
+    grows = f", {_grows(found)}" if found.growth else ""
+    return f"mean {mean_s * 1e3:.0f} ms, p99 {tail}, {found.hit_rate:.0%} warm{grows}"
 
 
-def _ratios(cell: Cell) -> str:
-    assert cell.agreement is not None
-    tail = "" if cell.agreement.p99_ratio is None else f", p99 {cell.agreement.p99_ratio:.2f}"
-    return f"mean {cell.agreement.mean_ratio:.2f}{tail}"
+def _grows(found: Figures) -> str:
+    return f"growing {found.growth:.1f} x" if found.growth else ""
+
+
+def _ratios(judged: Agreement) -> str:
+    return ", ".join(
+        f"{name} {middle:.2f} [{low:.2f}, {high:.2f}]" for name, (low, middle, high) in judged.ratios.items()
+    )
 
 
 def balance_table(cells: Sequence[Cell]) -> str:
-    """A row for each cell, and what of model and processes does not agree."""
-    heads = (
-        "source",
-        "workers",
-        "resident",
-        "mix",
-        "load",
-        "policy",
-        "mean ms",
-        "p50 ms",
-        "p99 ms",
-        "wait ms",
-        "warm",
-        "loads",
-        "model/real",
-    )
+    """A row for each cell; and how well model and processes agree."""
+    heads = ("source", "workers", "resident", "mix", "load", "policy", "mean ms", "p50 ms", "p99 ms", "wait ms", "warm", "loads", "queue")  # fmt: skip
     rows = [heads, *(_row(cell) for cell in cells)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    judged = [cell for cell in cells if cell.agreement is not None]
-    agree = sum(cell.agreement.within for cell in judged if cell.agreement)
+    if any(cell.figures and cell.figures.growth for cell in cells):
+        lines += ["", "growing: there is no steady state, the figures are of so many requests and no others"]
+    judged = [(cell, cell.agreement) for cell in cells if cell.agreement is not None]
     if judged:
-        lines += ["", f"model and processes agree within {figures.TOLERANCE:.0%} in {agree} of {len(judged)} cells"]
-    lines += [
-        f"  {describe(cell.where)}: {cell.agreement.text}"
-        for cell in judged
-        if cell.agreement and not cell.agreement.within
-    ]
+        agree = sum(own.within for _, own in judged)
+        agreed = f"model and processes agree within {figures.TOLERANCE:.0%} in {agree} of {len(judged)} cells"
+        off = f"[{figures.CONFIDENCE:.0%} of the model's runs with times {JITTER:.0%} off]"
+        lines += ["", f"{agreed}; model / real {off}:"]
+    lines += [f"  {describe(cell.where)}: {_ratios(own)}: {own.text}{_doubts(cell)}" for cell, own in judged]
     lines += [f"  {describe(cell.where)}: failed: {cell.failure}" for cell in cells if cell.figures is None]
     return "\n".join(lines) + "\n"
+
+
+def _doubts(cell: Cell) -> str:
+    return f"; doubtful: {', '.join(reason.code for reason in cell.reasons)}" if cell.reasons else ""
 
 
 def _row(cell: Cell) -> tuple[str, ...]:
@@ -239,5 +239,5 @@ def _row(cell: Cell) -> tuple[str, ...]:
         *("n/a" if time is None else f"{time * 1e3:.0f}" for time in times),
         f"{found.hit_rate:.0%}",
         "" if found.loads is None else str(found.loads),
-        "" if cell.agreement is None else _ratios(cell) + (" !" if cell.reasons else ""),
+        _grows(found),
     )

@@ -1,9 +1,9 @@
-"""What is left of a server's useful answers when twice as much is asked as it can do: the last part of `make bench`.
+"""What is left of a server's useful answers when twice as much is asked as it can do: a part of `make bench`.
 
 Two workers with a simulated model whose batches take as long per image as one, so that the capacity is known; every request
-has a deadline. Poisson
-arrivals at the capacity, then at twice that, then at half: answers in time per second, answers and refusals beside each
-other, the time to a refusal, the memory of the server's processes, and how soon after the overload calls are in time again.
+has a deadline. Poisson arrivals at the capacity, then at twice that, then at half: answers in time per second, answers and
+refusals beside each other, the time to a refusal, the memory of the server's processes, and how soon after the overload calls
+are in time again.
 """
 
 import argparse
@@ -44,14 +44,16 @@ class Call:
 
 
 class Client:
-    """Kept-alive connections, as many as are needed at once."""
+    """Kept-alive connections, as many as are needed at once, to one model of a server."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._address = host, port
+    def __init__(self, url: str, model: str, deadline_s: float | None = None) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self._address = host, int(port)
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        limit = "" if deadline_s is None else f"X-Timeout-Ms: {deadline_s * 1e3:g}\r\n"
         self._request = (
-            f"POST /predict/sim HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/jpeg\r\n"
-            f"X-Timeout-Ms: {DEADLINE_S * 1e3:g}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+            f"POST /predict/{model} HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/jpeg\r\n"
+            f"{limit}Content-Length: {len(BODY)}\r\n\r\n"
         ).encode() + BODY
 
     async def call(self) -> int:
@@ -96,6 +98,12 @@ def recovery_s(calls: Sequence[Call]) -> float:
     return float("inf")
 
 
+def write_model(models: Path, name: str, parameters: str) -> None:
+    """A simulated model of these lines of TOML."""
+    (models / name).mkdir()
+    (models / name / "model.toml").write_text(f'engine = "simulated"\n[parameters]\n{parameters}\n')
+
+
 def show(name: str, value: str, goal: str, met: bool) -> None:
     """A line of the result."""
     print(f"  {name:<58} {value:>12}   goal {goal}{'' if met else '   MISSED'}")
@@ -103,8 +111,7 @@ def show(name: str, value: str, goal: str, met: bool) -> None:
 
 async def measure(url: str, seconds: float) -> None:
     """All phases and their figures."""
-    host, port = url.removeprefix("http://").split(":")
-    client, draws = Client(host, int(port)), random.Random(0)  # noqa: S311  arrivals, seeded
+    client, draws = Client(url, "sim", DEADLINE_S), random.Random(0)  # noqa: S311  arrivals, seeded
     processes = psutil.Process().children(recursive=True)
     await client.phase(CAPACITY / 2, 3, draws)  # so that the forward time is known
     at_capacity = await client.phase(CAPACITY, seconds, draws)
@@ -147,9 +154,7 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=60.0, help="at capacity, and as long at twice that")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder, "sim")
-        model.mkdir()
-        (model / "model.toml").write_text(f'engine = "simulated"\n[parameters]\nforward_s = [{FORWARD_S}]\n')
+        write_model(Path(folder), "sim", f"forward_s = [{FORWARD_S}]")
         with local_server.serving(Path(folder), workers=WORKERS, say=lambda _: None, echo=lambda _: None) as url:
             asyncio.run(measure(url, given.seconds))
     return 0

@@ -1,6 +1,7 @@
 """`make bench` and `make bench-peers`: they run, and what they found is drawn."""
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from dlreport.serving.answer import answer, goal, meets
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "server/benchmarks/serving.py"
+STARVATION = ROOT / "server/benchmarks/starvation.py"
 PEERS = ROOT / "server/benchmarks/peers_bench.py"
 
 
@@ -41,6 +43,15 @@ def test_the_benchmark_measures_every_way_in_and_its_result_is_drawn(tmp_path: P
     rows = list(csv.DictReader((tmp_path / "report/tables/measured.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["target"] for row in rows] == [one.target for one in result.measured]
     assert (tmp_path / "report/pictures/ratios.svg").is_file()
+
+
+def test_a_rare_models_calls_are_held_against_what_the_batcher_states() -> None:
+    done = run(STARVATION, "--rounds", 1, "--seconds", 5)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("failed 0") == 2
+    # The batch that runs and 4 more of 60 ms, its own 10 ms; then also two loads of 200 ms. None takes less than it sleeps.
+    bounds_ms = re.findall(r"longest rare call / the bound \(([0-9]+) to [0-9]+ ms\) +[0-9.]+ x", done.stdout)
+    assert [int(one) >= least for one, least in zip(bounds_ms, (310, 710), strict=True)] == [True, True], done.stdout
 
 
 @pytest.mark.parametrize(

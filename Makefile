@@ -50,6 +50,7 @@ bench: install ## what the server, a cold reload and dlbench cost, as ratios mea
 	@$(BIN)/python server/benchmarks/reload.py
 	@$(BIN)/python server/benchmarks/overload.py
 	@$(BIN)/python server/benchmarks/prediction.py --rounds $(ROUNDS)
+	@$(BIN)/python server/benchmarks/starvation.py
 	@$(BIN)/python clients/benchmarks/overhead.py --rounds $(ROUNDS)
 
 bench-peers: install ## the same model on other Python servers, in environments of their own (.peers), beside this one: results/peers; ROUNDS=5

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from dlreport.serving.answer import answer, goal, meets
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "server/benchmarks/serving.py"
+STARVATION = ROOT / "server/benchmarks/starvation.py"
 PEERS = ROOT / "server/benchmarks/peers_bench.py"
 PREDICTION = ROOT / "server/benchmarks/prediction.py"
 
@@ -70,6 +72,15 @@ def test_a_quantile_lies_in_the_bucket_where_its_share_of_the_calls_is_reached(m
     assert errors.quantile(0.9) == 0.2, "nothing is known beyond the last bound"
     twice = errors.plus(errors)
     assert (twice.calls, twice.since(errors)) == (16, errors)
+
+
+def test_a_rare_models_calls_are_held_against_what_the_batcher_states() -> None:
+    done = run(STARVATION, "--rounds", 1, "--seconds", 5)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("failed 0") == 2
+    # The batch that runs and 4 more of 60 ms, its own 10 ms; then also two loads of 200 ms. None takes less than it sleeps.
+    bounds_ms = re.findall(r"longest rare call / the bound \(([0-9]+) to [0-9]+ ms\) +[0-9.]+ x", done.stdout)
+    assert [int(one) >= least for one, least in zip(bounds_ms, (310, 710), strict=True)] == [True, True], done.stdout
 
 
 @pytest.mark.parametrize(

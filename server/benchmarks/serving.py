@@ -12,6 +12,7 @@ The load is wrk's. Processor time is /proc's. The result folder is drawn by dlre
 import argparse
 import base64
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -45,6 +46,8 @@ NETWORKS = ("squeezenet1_1", "resnet18", "resnet50")
 PARTS = ("zero", "stages", "networks")
 ZERO = {"mllib": "simulated", "parameters": {"mllib": {"decode": False}}}
 _STAGE_CALLS = 2000
+_TURNS = 3
+"""Answers that each client of a real network waits for, at least: a time that is too short for one would tell nothing."""
 
 
 @dataclass
@@ -290,7 +293,8 @@ def network(name: str, rounds: int, seconds: int, folder: Path, book: Book) -> N
             for count, found in alone.items():
                 found.append(loops(count, repository / name, image, seconds))
             for count, found in served.items():
-                found.append(load(ours, path, count, seconds, script))
+                turn_s = count * p50(alone[1][-1]) / 2  # until each client has been answered once, by two workers
+                found.append(load(ours, path, count, max(seconds, math.ceil(_TURNS * turn_s)), script))
             print(f"  {name}: round {number + 1} of {rounds} done", file=sys.stderr)
     for target, rows in (("no server", alone), ("dlserve", served)):
         for count, found in rows.items():

@@ -51,14 +51,17 @@ class Gate:
         self.opened = threading.Event()
         self._phase = phase
         self._free = free
+        self._lock = threading.Lock()
 
     def react(self, call: Call) -> Reply | None:
         """As FakeServer wants it."""
         if call.worker is None and call.cache == self._phase:
-            self._free -= 1
-            if self._free < 0:
+            with self._lock:  # two users call at once
+                self._free -= 1
+                left = self._free
+            if left < 0:
                 self.opened.wait(60)
-            if self._free == 5:
+            if left == 5:
                 return Reply(500, HOSTILE)
         return None
 
@@ -73,6 +76,8 @@ def test_the_tab_shows_warm_beside_cold_during_a_run(
         browser.open(f"{url}/?tab=stream")
         browser.wait_for("document.querySelector('button[type=submit]') !== null")
         assert not browser.evaluate(FRAME), "before a run Locust shows its form alone"
+        # Its first question about the run must have been answered: "ready" after the start, and the page keeps its form.
+        browser.wait_for("performance.getEntriesByType('resource').some(one => one.name.includes('/stats/requests'))")
         browser.evaluate("document.querySelector('button[type=submit]').click()")
         text = browser.wait_for(f"{SEEN}.includes('30 of {REQUESTS}') && {SEEN}")
         assert "Stream" in browser.evaluate("document.querySelector('[role=tablist]').innerText").title()

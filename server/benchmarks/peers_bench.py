@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from dlclient.environment import environment
-from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Serving
+from dlclient.serving_result import Measured, Ratio
 from driving import COMMANDS, HERE, START_S, Server, check_tools, dlserve, end_all_when_told, running, write_script
 from serving import BODY_BYTES, JPEG, ZERO, Ask, Book, now, rate, ratios, take_turns, write
 
@@ -304,18 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.install:
         return 0
     settings = {peer.name: peer.settings for peer in PEERS}
-    result = Serving(
-        schema=SERVING_SCHEMA,
-        kind="serving",
-        title="dlserve beside other servers",
-        started=began,
-        seconds=given.seconds,
-        command=tuple(sys.argv),
-        environment=environment(),
-        measured=tuple(_with_settings(one, settings) for one in book.measured),
-        ratios=tuple(book.ratios),
-    )
-    write(given.results, result)
+    book.measured = [_with_settings(one, settings) for one in book.measured]
+    write(given.results, "dlserve beside other servers", began, given.seconds, book)
     return 0
 
 

@@ -26,14 +26,13 @@ from pathlib import Path
 
 import httpx
 from dlclient import samples
-from dlclient.environment import environment
-from dlclient.serving_result import SERVING_SCHEMA, Ratio, Serving
+from dlclient.serving_result import Ratio
 from dlclient.statistics import PERCENTILE_FLOORS
 from dlserve.forward_times import ForwardTimes
 from driving import START_S, Server, build, check_tools, dlserve, end_all_when_told, load, write_script
 from overload import Call, Client
 from prometheus_client.parser import text_string_to_metric_families
-from serving import JPEG, NETWORKS, loop_times, now, write
+from serving import JPEG, NETWORKS, Book, loop_times, now, write
 
 GOAL = 0.10
 SHARE = 0.6
@@ -195,18 +194,8 @@ def main() -> int:
                 bench.round(names)
                 print(f"  prediction: round {number + 1} of {given.rounds} done", file=sys.stderr)
         floors = [floor(name, repository, image, given.rounds, given.seconds) for name in names]
-    result = Serving(
-        schema=SERVING_SCHEMA,
-        kind="serving",
-        title="How well the time of a call is foretold",
-        started=began,
-        seconds=given.seconds,
-        command=tuple(sys.argv),
-        environment=environment(),
-        measured=(),
-        ratios=(*bench.ratios(), *floors),
-    )
-    write(given.results, result)
+    book = Book([], [*bench.ratios(), *floors], [])
+    write(given.results, "How well the time of a call is foretold", began, given.seconds, book)
     print(f"errors are interpolated within buckets that end at {bench.bounds()} %")
     return 0
 

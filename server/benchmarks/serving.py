@@ -332,8 +332,20 @@ def show(result: Serving) -> None:
             print(f"  {ratio.text:<58} {middle:6.2f} {ratio.unit}  ({values[0]:.2f} to {values[-1]:.2f})  {goal}")
 
 
-def write(folder: Path, result: Serving) -> None:
-    """run.json, and what it says."""
+def write(folder: Path, title: str, started: str, seconds: int, book: Book) -> None:
+    """run.json of what a program has found, and what it says."""
+    result = Serving(
+        schema=SERVING_SCHEMA,
+        kind="serving",
+        title=title,
+        started=started,
+        seconds=seconds,
+        command=tuple(sys.argv),
+        environment=environment(),
+        measured=tuple(book.measured),
+        ratios=tuple(book.ratios),
+        stages=tuple(book.stages),
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
     show(result)
@@ -377,20 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             zero_cost(given.rounds, given.seconds, folder, book, stages_only=True)
         for name in given.networks.split(",") if "networks" in given.only else ():
             network(name, given.rounds, given.seconds, folder, book)
-    title = "What it costs to be a server"
-    result = Serving(
-        schema=SERVING_SCHEMA,
-        kind="serving",
-        title=title,
-        started=began,
-        seconds=given.seconds,
-        command=tuple(sys.argv),
-        environment=environment(),
-        measured=tuple(book.measured),
-        ratios=tuple(book.ratios),
-        stages=tuple(book.stages),
-    )
-    write(given.results, result)
+    write(given.results, "What it costs to be a server", began, given.seconds, book)
     return 0
 
 

@@ -96,8 +96,7 @@ class ForwardTimes:
             return self.seconds(more)
         if more <= 0:
             return 0.0
-        added_s = self.seconds(images + more) - self.seconds(images)
-        return max(0.0, added_s)
+        return max(self.seconds(images + more) - self.seconds(images), 0.0)
 
     def limit(self, most: int) -> int:
         """The images beyond which a batch no longer pays, at most `most`: its time per image has stopped falling.

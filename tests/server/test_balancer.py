@@ -6,11 +6,22 @@ from collections import Counter
 import pytest
 from dlserve.config import POLICIES
 from dlserve.forward_times import ForwardTimes
-from dlserve.front.balancer import Request, WorkerView, cost_s, finish_s
+from dlserve.front.balancer import Request, WorkerView, outlook
 from dlserve.front.expectation import Expectation
 from dlserve.front.policies import BOUND, OWED, policy
 
 ONE, TWO = 1, 2
+
+
+def cost_s(request: Request, worker: WorkerView) -> float:
+    """What the request would add to the worker."""
+    return outlook(request, worker)[2]
+
+
+def finish_s(request: Request, worker: WorkerView) -> float:
+    """When the worker would be done with the request, in seconds from now."""
+    ahead_s, _, cost = outlook(request, worker)
+    return ahead_s + cost
 
 
 def request(cache: str | None = None, forward_s: float = 0.01, load_s: float = 0.1) -> Request:

@@ -200,19 +200,6 @@ Outlook = tuple[float, Coming | None, float]
 """What a request would find on a worker, see `outlook`."""
 
 
-def cost_s(request: Request, worker: WorkerView) -> float:
-    """What the request would add to the worker: its forward, less what it shares with a batch that waits there for its turn,
-    and a load from the tier where it will find the weights.
-    """
-    return outlook(request, worker)[2]
-
-
-def finish_s(request: Request, worker: WorkerView) -> float:
-    """When the worker would be done with the request, in seconds from now: what runs before its batch + load + forward."""
-    ahead_s, _, cost = outlook(request, worker)
-    return ahead_s + cost
-
-
 def outlook(request: Request, worker: WorkerView) -> Outlook:
     """What the request would find there: seconds of work that end before its own adds to them, the waiting batch that it
     would join (None: it opens another), and what it adds.
@@ -232,25 +219,14 @@ def outlook(request: Request, worker: WorkerView) -> Outlook:
             if coming.service == service:
                 # The next batch begins with what is decoded by then.
                 in_time = place > 1 or runs.seconds - done_s + request.between_s >= request.decode_s
-                if (
-                    coming.open
-                    and in_time
-                    and request.warm
-                    and coming.images + request.images <= most_images(request, worker)
-                ):
+                if in_time and _may_join(request, coming, worker):
                     joined, ahead_s = coming, ahead_s - behind_s
                 break
             behind_s += coming.seconds
         else:
             # The one that runs may not have begun.
             in_time = request.now + request.decode_s < worker.running_since + request.between_s
-            if (
-                in_time
-                and runs.service == service
-                and runs.open
-                and request.warm
-                and runs.images + request.images <= most_images(request, worker)
-            ):
+            if in_time and runs.service == service and _may_join(request, runs, worker):
                 joined, ahead_s = runs, runs.seconds - done_s
         if joined is not None and request.times is not None:
             forward_s = request.times.added(joined.images, request.images)
@@ -258,6 +234,11 @@ def outlook(request: Request, worker: WorkerView) -> Outlook:
     if request.cache is None and service in worker.resident:
         return ahead_s, joined, forward_s
     return ahead_s, joined, forward_s + load_s_on(request, worker)
+
+
+def _may_join(request: Request, coming: Coming, worker: WorkerView) -> bool:
+    """Whether a batch of the request's model has a place for it."""
+    return coming.open and request.warm and coming.images + request.images <= most_images(request, worker)
 
 
 def most_images(request: Request, worker: WorkerView) -> int:

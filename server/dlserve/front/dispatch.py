@@ -101,13 +101,17 @@ class Outcome(msgspec.Struct, frozen=True):
     """A call's answer, the worker that gave it, and where its time went: seconds by stage, and in all."""
 
     reply: Reply
-    worker: int
     timing: dict[str, float]
     total_s: float
     predicted_s: float
     """What it was expected to take in the worker; 0 where nothing was known of its model yet."""
     view: WorkerView
     flight: _Flight
+
+    @property
+    def worker(self) -> int:
+        """The number of the worker."""
+        return self.view.index
 
 
 class _Choice(NamedTuple):
@@ -382,7 +386,7 @@ class Dispatcher:
             "forward": stages.forward,
             "post": stages.post,
         }
-        return Outcome(reply, chosen.view.index, timing, now - call.began, chosen.predicted_s, chosen.view, flight)
+        return Outcome(reply, timing, now - call.began, chosen.predicted_s, chosen.view, flight)
 
     def learn(self, outcome: Outcome) -> None:
         """Learn of a call that was run; apart from `predict`, so that its answer need not wait for it."""

@@ -284,9 +284,8 @@ class Loop:
                 task, RequestError(f"{problem}; host (pinned memory) needs a GPU and --host-cache-mb above 0")
             )
         elif model.decodes or any(item.kind not in AS_SENT for item in job.items):
-            if (
-                job.lone and len(job.items) == 1
-            ):  # nothing to overlap with: one thread less to wake, and the image stays in its caches
+            # Of a lone call nothing can overlap: one thread less to wake, and the image stays in the caches of the other.
+            if job.lone and len(job.items) == 1:
                 self._agenda.add_chore(partial(self._decoders.run, task, model.decodes))
             else:
                 self._decoders.submit(task, model.decodes)

@@ -52,8 +52,7 @@ class Quick:
 
     def add(self, task: Task) -> None:
         """Keep a job that `is_quick` until `run`; those before it run now if it can't share their batch, or that were no longer quick."""
-        tasks = self._tasks
-        if tasks:
+        if tasks := self._tasks:
             images = len(tasks) + 1
             if (
                 images > self._most
@@ -61,7 +60,7 @@ class Quick:
                 or task.service.forward_times.seconds(images) > FORWARD_S
             ):
                 self.run()
-        tasks.append(task)
+        self._tasks.append(task)
 
     def run(self) -> bool:
         """Run what is kept, if nothing else runs or waits, so that no order changes; else hand it over. True: the last was alone.
@@ -69,8 +68,7 @@ class Quick:
         While it runs nothing is received, but for about as long as a hand-over would take; one that turns out slow is the
         last of its kind.
         """
-        tasks = self._tasks[:]
-        self._tasks.clear()
+        tasks, self._tasks = self._tasks, []
         if not tasks:
             return False
         if not self._agenda.take_if_idle():

@@ -1,4 +1,4 @@
-"""Starts the server's processes, and holds what each of them inherits: the port, the workers' sockets, the board."""
+"""Starts the server's processes, and holds what each of them inherits: the port, the workers' sockets, shared memory."""
 
 import itertools
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from dlmodels.engines.host import allocating
 
+from dlserve import slots
 from dlserve.board import Board
 from dlserve.board import make as make_board
 from dlserve.child import FRONT, Child, is_front
@@ -35,13 +36,16 @@ class Launcher:
         """Of front ends."""
 
     def open(self) -> None:
-        """Listen for workers, whichever front ends will answer them, and make the front ends' board."""
+        """Listen for workers, whichever front ends will answer them, and make the memory that is shared: the front ends' board, and
+        the slots for bodies of each.
+        """
         for path in self._front_sockets:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(path)
             listener.listen(len(self._config.workers) * 2)
             self._listeners.append(listener)
         self._board_fd = make_board(self._config.front_ends, len(self._config.workers))
+        self._body_fds = tuple(slots.make() for _ in self._front_sockets)
 
     def board(self) -> Board:
         """The board, as the supervisor sees it."""
@@ -61,6 +65,7 @@ class Launcher:
             "--http-fd": http.fileno(),
             "--workers-fd": self._listeners[place].fileno(),
             "--board-fd": self._board_fd,
+            "--bodies-fd": self._body_fds[place],
         }
         told = descriptors | {"--number": place, "--process": next(self._processes)}
         arguments = ["--folder", str(self._folder), *(text for pair in told.items() for text in map(str, pair))]
@@ -91,12 +96,13 @@ class Launcher:
             max_images=config.limits.images,
             max_body_bytes=config.limits.body_bytes,
             front_sockets=self._front_sockets,
+            body_fds=self._body_fds,
             data_roots=config.data_roots,
             engines=self._engines,
             visible_gpus=config.visible_gpus,
             log_format=config.log_format,
         )
-        return self._spawn(number, "dlserve.worker", [], settings)
+        return self._spawn(number, "dlserve.worker", [], settings, *self._body_fds)
 
     def _spawn(self, number: int, module: str, arguments: list[str], settings: msgspec.Struct, *fds: int) -> Child:
         ours, theirs = socket.socketpair()

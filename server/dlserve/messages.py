@@ -1,7 +1,8 @@
 """What crosses between a front end and a worker: frames on a Unix stream socket.
 
 A frame is ``<u32 meta size><u32 body size><meta: msgpack><body>``. `meta` is one of the structs below, told apart by a
-tag; `body` is the concatenation of a Job's item bytes and empty for everything else. Times are seconds on
+tag; `body` is the concatenation of a Job's item bytes, unless they lie in a slot of shared memory, and empty for everything
+else. Times are seconds on
 `time.perf_counter`, which is one clock for all processes on Linux. A worker connects to each front end and says Hello.
 """
 
@@ -12,6 +13,8 @@ import msgspec
 from dlmodels.engines.base import Temperature
 from dlmodels.images import InputSpec
 from dlmodels.repository import ModelSpec
+
+from dlserve.slots import NOWHERE
 
 HEADER = struct.Struct("<II")
 MAX_META_BYTES = 64 << 20
@@ -117,6 +120,8 @@ class Job(Message, frozen=True):
     """Answer with `Reply.rows` too: every class's probability, in the order of the classes."""
     deadline: float | None = None
     """When its answer is worth nothing any more (a time, not a duration): if it has not begun to run by then, it is dropped."""
+    place: int = NOWHERE
+    """The slot that the items' bytes are in; NOWHERE: they follow in the frame."""
 
 
 class Cancel(Message, frozen=True):

@@ -43,6 +43,7 @@ from dlserve.front.pool import PoolEvents, WorkerPool
 from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Registry
 from dlserve.pulse import BEAT_S
+from dlserve.slots import Lender
 
 log = logging.getLogger(__name__)
 START_FAILED = 3
@@ -61,6 +62,8 @@ class Place:
     folder: Path
     """Shared with the others."""
     board: Board
+    slots: Lender
+    """For what its workers read."""
 
 
 class _Server(uvicorn.Server):
@@ -87,6 +90,7 @@ class FrontEnd:
         self._config = config
         self._board = place.board if config.front_ends > 1 else None
         """None: there are no others to share it with."""
+        self._slots = place.slots
         self._report = report
         registry = Registry(place.process * SERVICES_OF_A_PROCESS)
         events = PoolEvents(
@@ -161,7 +165,7 @@ class FrontEnd:
     async def run(self, commands: asyncio.StreamReader, http: socket.socket, workers: socket.socket) -> None:
         """Serve until told to stop, then finish what is running."""
         loop = asyncio.get_running_loop()
-        links = await loop.create_unix_server(lambda: Link(self.pool), sock=workers)
+        links = await loop.create_unix_server(lambda: Link(self.pool, self._slots), sock=workers)
         settings = uvicorn.Config(
             self.app,
             http=Protocol if self._board is None else counting_protocol(self._board),
@@ -223,7 +227,7 @@ async def _main(given: argparse.Namespace) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the supervisor says when the server starts and stops
     board = Board(given.board_fd, config.front_ends, len(config.workers), given.number)
     beating = asyncio.create_task(_beat(board))
-    place = Place(given.number, given.process, given.folder, board)
+    place = Place(given.number, given.process, given.folder, board, Lender(given.bodies_fd))
     try:
         front = FrontEnd(config, place, lambda event: writer.write(line(event)))
         await front.begin()
@@ -241,7 +245,7 @@ def main() -> int:
     options = argparse.ArgumentParser(
         prog="dlserve.front", description="started by dlserve; not meant to be run by hand"
     )
-    for name in ("--fd", "--http-fd", "--workers-fd", "--board-fd", "--number", "--process"):
+    for name in ("--fd", "--http-fd", "--workers-fd", "--board-fd", "--bodies-fd", "--number", "--process"):
         options.add_argument(name, type=int, required=True)
     options.add_argument("--folder", type=Path, required=True)
     given = options.parse_args()

@@ -29,6 +29,7 @@ from dlserve.front.pool import WorkerPool
 from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Service
 from dlserve.messages import Cancel, Failure, FailureKind, Item, Job, Reply
+from dlserve.slots import NOWHERE
 
 log = logging.getLogger(__name__)
 STAGES = ("wire", "decode", "queue", "demote", "load", "forward", "post")
@@ -307,6 +308,7 @@ class Dispatcher:
         number = link.next_id()
         service, execution, output = call.service, call.execution, call.output
         sent = perf_counter()
+        place = link.lend(number, call.body)
         job = Job(
             number,
             service.number,
@@ -319,8 +321,9 @@ class Dispatcher:
             lone,
             output.whole,
             call.deadline,
+            place,
         )
-        return _Flight(call, link, number, sent), link.ask(job, number, call.body)
+        return _Flight(call, link, number, sent), link.ask(job, number, call.body if place == NOWHERE else ())
 
     async def _run(self, call: PredictCall, chosen: _Choice) -> tuple[Reply, _Flight]:
         pool, service, view, request = self._pool, call.service.number, chosen.view, chosen.request

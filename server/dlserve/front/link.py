@@ -22,6 +22,7 @@ from dlserve.messages import (
     ToFront,
     frame,
 )
+from dlserve.slots import NOWHERE, Lender
 
 log = logging.getLogger(__name__)
 Answer = Reply | Failure | Prepared
@@ -52,13 +53,17 @@ class LinkOwner(Protocol):
 class Link(asyncio.Protocol):
     """The front end's side of one worker's connection."""
 
-    def __init__(self, owner: LinkOwner) -> None:
+    def __init__(self, owner: LinkOwner, slots: Lender) -> None:
+        """`slots`: where bodies are left for the worker."""
         self.hello: Hello | None = None
         self.last_progress = perf_counter()
         """When the worker last answered anything, or was asked something while idle."""
         self._owner = owner
         self._transport: asyncio.WriteTransport | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._slots = slots
+        self._lent: dict[int, int] = {}
+        """The slot of each job that was given one."""
         self._last_id = 0
         self._unread = b""
         self._decode = msgspec.msgpack.Decoder(ToFront).decode
@@ -72,6 +77,9 @@ class Link(asyncio.Protocol):
         """Fail every open question: its owner decides about a retry."""
         self._transport = None
         waiting, self._waiting = self._waiting, {}
+        lent, self._lent = self._lent, {}
+        for place in lent.values():
+            self._slots.take_back(place)
         for future in waiting.values():
             if not future.done():
                 future.set_exception(WorkerLostError(str(exc or "connection closed")))
@@ -100,6 +108,8 @@ class Link(asyncio.Protocol):
         match message:
             case Reply() | Failure() | Prepared():
                 future = self._waiting.pop(message.id, None)
+                if (place := self._lent.pop(message.id, None)) is not None:
+                    self._slots.take_back(place)
                 if future is not None and not future.done():
                     future.set_result(message)
             case Loaded() | Evicted():
@@ -119,6 +129,15 @@ class Link(asyncio.Protocol):
         """A number for the next question; unique on this connection."""
         self._last_id = (self._last_id + 1) % _NUMBERS
         return self._last_id
+
+    def lend(self, question_id: int, body: Sequence[bytes | memoryview]) -> int:
+        """Leave the body of a job that is about to be asked in a slot, until its answer comes; NOWHERE if it must be sent along."""
+        if self._transport is None:
+            return NOWHERE
+        place = self._slots.lend(body)
+        if place != NOWHERE:
+            self._lent[question_id] = place
+        return place
 
     def ask(
         self, question: Message, question_id: int, body: Sequence[bytes | memoryview] = ()

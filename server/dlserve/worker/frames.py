@@ -11,7 +11,8 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
-from dlserve.messages import HEADER, MAX_META_BYTES, ToWorker
+from dlserve.messages import HEADER, MAX_META_BYTES, Job, ToWorker
+from dlserve.slots import NOWHERE, SlotError, Slots
 
 log = logging.getLogger(__name__)
 _AHEAD_BYTES = 4096
@@ -27,8 +28,10 @@ class ProtocolError(Exception):
 class FrameReader:
     """Takes messages off the connection, in one thread."""
 
-    def __init__(self, connection: socket.socket, max_body_bytes: int) -> None:
+    def __init__(self, connection: socket.socket, max_body_bytes: int, slots: Slots | None = None) -> None:
+        """`slots`: where the other side may leave bodies; None: it sends them along."""
         self._connection = connection
+        self._slots = slots
         self._max_body_bytes = max_body_bytes
         self._ahead = memoryview(bytearray(_AHEAD_BYTES))
         self._begin = self._end = 0
@@ -52,7 +55,7 @@ class FrameReader:
         return int(meta_size) + int(body_size)
 
     def read(self, spin_s: float = 0.0) -> tuple[ToWorker, memoryview | None] | None:
-        """The next message and its body, in a buffer of its own; None when the connection has ended.
+        """The next message and its body, in a buffer of its own or in the slot that the job names; None when the connection has ended.
 
         For up to `spin_s` it looks again and again before it goes to sleep. A body of more than `max_body_bytes` is read and thrown away: None stands in its place.
         Raises ProtocolError, or OSError if the connection breaks.
@@ -77,10 +80,23 @@ class FrameReader:
             message = self._decode(self._meta(meta_size))
         except msgspec.MsgspecError as exc:
             raise ProtocolError(f"a message that is none of ours: {exc}") from exc
+        if type(message) is Job and message.place != NOWHERE:
+            return message, self._in_slot(message)
         if body_size > self._max_body_bytes:
             self._discard(body_size)
             return message, None
         return message, self._body(body_size)
+
+    def _in_slot(self, job: Job) -> memoryview | None:
+        if self._slots is None:
+            raise ProtocolError("a body in shared memory, and there is none")
+        size = sum(item.size for item in job.items)
+        if size > self._max_body_bytes:
+            return None
+        try:
+            return self._slots.body(job.place, size)
+        except SlotError as exc:
+            raise ProtocolError(f"a body that is nowhere: {exc}") from exc
 
     def _spin(self, spin_s: float) -> int | None:
         """Bytes that came within `spin_s`, None if none did; on the processor all the while."""

@@ -5,11 +5,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from itertools import zip_longest
 from time import perf_counter
 
 from dlmodels.engines.base import Place
 
 from dlserve.messages import Hello
+from dlserve.slots import Slots
 from dlserve.worker.engines import Engines, device_name
 from dlserve.worker.frames import SEND_BUFFER_BYTES
 from dlserve.worker.loop import Loop
@@ -43,25 +45,27 @@ class Worker:
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Serve; `on_ready` is called once, when the first front end is first connected."""
-        first, *others = self._settings.front_sockets
+        settings = self._settings
+        slots = map(Slots, settings.body_fds)
+        first, *others = zip_longest(settings.front_sockets, slots)
         threads = [
-            threading.Thread(target=self._serve, args=(path, _nothing), name=f"receive-{number}")
-            for number, path in enumerate(others, 1)
+            threading.Thread(target=self._serve, args=(*front, _nothing), name=f"receive-{number}")
+            for number, front in enumerate(others, 1)
         ]
         for thread in threads:
             thread.start()
-        self._serve(first, on_ready)
+        self._serve(*first, on_ready)
         for thread in threads:
             thread.join()
 
-    def _serve(self, path: str, on_ready: Callable[[], None]) -> None:
+    def _serve(self, path: str, slots: Slots | None, on_ready: Callable[[], None]) -> None:
         """Serve one front end, and those that replace it."""
         while (connection := self._connect(path)) is not None:
             began = perf_counter()
             with connection:
                 loop = self._enter()
                 try:
-                    loop.serve(connection, self._hello(), on_ready)
+                    loop.serve(connection, self._hello(), on_ready, slots)
                 finally:
                     dropped = self._leave(loop)
             if self._stopping.is_set():

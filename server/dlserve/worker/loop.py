@@ -38,6 +38,7 @@ from dlserve.messages import (
     ToWorker,
     frame,
 )
+from dlserve.slots import Slots
 from dlserve.worker.agenda import Agenda
 from dlserve.worker.answers import Answers
 from dlserve.worker.cache import ModelCache
@@ -128,9 +129,14 @@ class Loop:
         """Begin to run what comes."""
         self._device.start()
 
-    def serve(self, line: socket.socket, hello: Hello, on_ready: Callable[[], None]) -> None:
-        """Say hello to a front end and serve it until it goes, or until `stop` and all that was received is answered."""
-        connection = self._connection(line)
+    def serve(
+        self, line: socket.socket, hello: Hello, on_ready: Callable[[], None], slots: Slots | None = None
+    ) -> None:
+        """Say hello to a front end and serve it until it goes, or until `stop` and all that was received is answered.
+
+        `slots`: where it leaves bodies; None: it sends them along.
+        """
+        connection = self._connection(line, slots)
         with self._lock:
             if self._done:
                 return
@@ -144,9 +150,9 @@ class Loop:
         finally:
             self._left(connection)
 
-    def _connection(self, line: socket.socket) -> Connection:
+    def _connection(self, line: socket.socket, slots: Slots | None = None) -> Connection:
         quick = Quick(self._agenda, self._run, self._admit, self._max_batch)
-        return Connection(line, FrameReader(line, self._max_body_bytes), FrameWriter(line), quick)
+        return Connection(line, FrameReader(line, self._max_body_bytes, slots), FrameWriter(line), quick)
 
     def stop(self) -> None:
         """Answer all that has been sent, then end; from any thread."""
@@ -217,6 +223,7 @@ class Loop:
         task = make_task(job, connection.writer, service, body, received, next(self._arrivals), found)
         self._answers.open(task)
         if service.model is None or service.unprepared:
+            task.keep()
             service.unprepared.add(task)
             self._preparer.submit(service, partial(self._prepared, task))
         elif is_quick(task):
@@ -276,6 +283,7 @@ class Loop:
 
     def _admit(self, task: Task, model: Model) -> None:
         """See to a task's inputs, now that it is known whether its model wants them decoded."""
+        task.keep()
         job = task.job
         if task.alone and job.cache not in model.reload_tiers:
             tiers = " or ".join(("warm", *model.reload_tiers))

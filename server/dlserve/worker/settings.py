@@ -42,6 +42,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Of one call's body, and of each file that it names."""
     front_sockets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """Paths of the Unix sockets on which the front ends listen, one for each."""
+    body_fds: tuple[int, ...] = ()
+    """Inherited memory in which the front ends leave bodies, in the same order; none: they send them along."""
     data_roots: tuple[str, ...]
     """Absolute folders; only files below one of them are read for a call."""
     engines: tuple[str, ...]

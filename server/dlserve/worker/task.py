@@ -9,6 +9,7 @@ from dlmodels.images import InputSpec
 
 from dlserve.forward_times import ForwardTimes
 from dlserve.messages import Job
+from dlserve.slots import NOWHERE, copied
 from dlserve.worker.service import Service
 
 
@@ -27,7 +28,7 @@ class Task(msgspec.Struct, eq=False):
     """Who is owed the answer."""
     service: Service
     body: memoryview
-    """The items' bytes, one after the other."""
+    """The items' bytes, one after the other; until `keep`, where the front end left them."""
     received: float
     """When its frame was complete."""
     arrival: int
@@ -42,6 +43,8 @@ class Task(msgspec.Struct, eq=False):
     """Known for certain when directories have been expanded."""
     found: Temperature
     """Where the weights were when it came."""
+    borrowed: bool = False
+    """The body is in a slot."""
     inputs: Batch = ()
     """What the model is handed, once ready."""
     uris: tuple[str, ...] | None = None
@@ -54,6 +57,11 @@ class Task(msgspec.Struct, eq=False):
     """Making the page cache forget its input, where it asked for a start from disk; counted as demotion."""
     prepare_s: float = 0.0
     """Waiting for the model's skeleton, the first time that it is needed; counted as load."""
+
+    def keep(self) -> None:
+        """Have a body of its own: what is in a slot may be read only until the job is answered, and by no thread beyond that."""
+        if self.borrowed:
+            self.body, self.borrowed = copied(self.body), False
 
     @property
     def model(self) -> int:
@@ -94,4 +102,5 @@ def make_task(
         alone=job.cache is not None and job.cache != "warm",
         images=len(job.items),
         found=found,
+        borrowed=job.place != NOWHERE,
     )

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -173,7 +173,7 @@ class Front:
 class WorkerProcess:
     """A real worker with its supervisor's line; `accept` is the front end that it connects to."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, body_fds: Sequence[int] = (), **settings: Any) -> None:
         self.path = str(folder / "front.sock")
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
@@ -192,6 +192,7 @@ class WorkerProcess:
             "max_body_bytes": 1 << 24,
             "front_sockets": [self.path],
             "data_roots": [],
+            "body_fds": body_fds,
             "engines": ["simulated"],
             "log_format": "text",
         } | settings
@@ -200,7 +201,7 @@ class WorkerProcess:
         self._lines = self.control.makefile("rb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dlserve.worker", "--fd", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *body_fds],
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -122,15 +122,22 @@ class Calls:
         return service, outcome, rendered
 
     def _failed(self, service: Service, status: int, began: float) -> None:
-        total_s = perf_counter() - began
-        service.statistics.failed(total_s)
-        self._metrics.failed(service.name, status, total_s)
+        service.served.failed(service.statistics, status, perf_counter() - began)
 
     def _succeeded(self, service: Service, outcome: Outcome, began: float) -> None:
-        reply = outcome.reply
+        reply, predicted_s = outcome.reply, outcome.predicted_s
         self._dispatcher.learn(outcome)
-        service.statistics.succeeded(len(reply.predictions), reply.batch_size, outcome.timing, outcome.total_s)
-        self._metrics.ran(service, outcome, perf_counter() - began)
+        row = (
+            len(reply.predictions),
+            reply.batch_size,
+            reply.cache,
+            outcome.worker,
+            abs(predicted_s / reply.stages.in_worker_s - 1) if predicted_s else None,
+            outcome.total_s,
+            perf_counter() - began,
+            outcome.timing,
+        )
+        service.served.succeeded(service.statistics, row)
 
 
 def head(outcome: Outcome) -> dict[str, object]:

@@ -48,6 +48,14 @@ class Exchange(RequestResponseCycle):
         """Have the application answer."""
         await super().run_asgi(lambda scope, receive, _send: app(scope, receive, self))
 
+    def take_whole(self) -> bytes:
+        """The body, if all of it has come: then nobody has to wait for it. Nothing otherwise."""
+        if self.more_body or self.disconnected:
+            return b""
+        self.flow.resume_reading()
+        body, self.body = self.body, b""
+        return bytes(body)
+
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send`."""
         await self.send(message)  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ class Calls:
             headers = dict(scope["headers"])
             if self._key:
                 check_key(headers, self._key)
-            pieces = await self._bodies.read(headers, receive)
+            pieces = self._bodies.whole(send) or await self._bodies.read(headers, receive)
             self.accepted += 1
             try:
                 question = dialect(scope, headers, pieces)

@@ -11,6 +11,7 @@ from dlserve.config import Limits
 from dlserve.errors import ApiError, BodyTimeoutError, BodyTooLargeError, QueueFullError
 from dlserve.front import asgi
 from dlserve.front.asgi import Bodies, DisconnectedError, Receive
+from dlserve.front.http import Exchange
 
 LIMITS = Limits(body_bytes=100, images=1, pixels=1, queue=1, queue_bytes=150)
 
@@ -76,6 +77,30 @@ def test_bodies_are_limited_together() -> None:
     assert caught.value.reason == "body_bytes"
     bodies.release(held)
     assert read(bodies, sending(b"b" * 60))
+
+
+class Come(Exchange):
+    """A request whose body has come."""
+
+    def __init__(self, body: bytes) -> None:
+        self._come = body
+
+    def take_whole(self) -> bytes:
+        return self._come
+
+
+def test_a_body_that_has_come_whole_is_limited_and_counted_the_same() -> None:
+    bodies = Bodies(LIMITS)
+    with pytest.raises(BodyTooLargeError):
+        bodies.whole(Come(b"a" * 101))
+    assert (bodies.whole(Come(b"")), bodies.held_bytes) == ([], 0), "the way of one that has yet to come"
+    held = bodies.whole(Come(b"a" * 100))
+    assert (held, bodies.held_bytes) == ([b"a" * 100], 100)
+    with pytest.raises(QueueFullError):
+        bodies.whole(Come(b"b" * 51))
+    assert bodies.held_bytes == 100
+    bodies.release(held)
+    assert bodies.held_bytes == 0
 
 
 def test_bodies_of_several_front_ends_are_limited_together() -> None:

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from dlserve.front import http
 from dlserve.front.http import Exchange, Protocol, close_idle
+from uvicorn.server import ServerState
 
 
 async def _app(scope: MutableMapping[str, Any], receive: Any, send: Exchange) -> None:
@@ -64,6 +65,16 @@ def _ask(*requests: bytes) -> list[tuple[bytes, dict[bytes, bytes], bytes]]:
     return asyncio.run(run())
 
 
+class _Transport(asyncio.Transport):
+    """Of a client that is not there."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
 def _post(path: bytes, body: bytes, *headers: bytes, version: bytes = b"1.1") -> bytes:
     lines = [b"POST %s HTTP/%s" % (path, version), b"Host: x", b"Content-Length: %d" % len(body), *headers, b"", body]
     return b"\r\n".join(lines)
@@ -85,6 +96,33 @@ def test_a_body_in_pieces_is_put_together() -> None:
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (b"ab", b"c" * 200_000, b"d")) + b"0\r\n\r\n"
     ((_, _, body),) = _ask(b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
     assert body == b"POST /a  ab" + b"c" * 200_000 + b"d"
+
+
+def _come(*pieces: bytes) -> bytes:
+    """What can be taken of a body at once when this much of its request has come."""
+
+    async def run() -> bytes:
+        settings = uvicorn.Config(_app, ws="none", log_config=None)
+        protocol = Protocol(settings, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(_Transport())
+        for piece in pieces:
+            protocol.data_received(piece)
+        assert isinstance(protocol.cycle, Exchange)
+        taken, again = protocol.cycle.take_whole(), protocol.cycle.take_whole()
+        assert again == b"", "it is taken once"
+        if taken:
+            await asyncio.gather(*protocol.tasks)
+            assert protocol.cycle.response_complete, "`receive` tells that the body has ended"
+        return taken
+
+    return asyncio.run(run())
+
+
+def test_a_body_is_taken_at_once_if_all_of_it_has_come() -> None:
+    request = _post(b"/a", b"12345")
+    assert _come(request) == b"12345"
+    assert _come(request[:-2], request[-2:]) == b"12345"
+    assert _come(request[:-2]) == b""
 
 
 def test_a_client_that_asks_first_is_told_to_go_on() -> None:

@@ -2,23 +2,29 @@
 
 from dlmodels.spec import ModelSpec
 from dlserve.front import tally
-from dlserve.front.services import Service, Statistics
+from dlserve.front.services import Service
+from dlserve.front.statistics import Row, Served, Statistics
 from dlserve.front.tally import Tally, joined, statistics_of
 
 TIMING = dict.fromkeys(("wire", "decode", "queue", "demote", "load", "forward", "post"), 0.25)
 
 
+def row(batch_size: int) -> Row:
+    return 2, batch_size, "warm", 0, 0.25, 1.0, 1.25, TIMING
+
+
 def counted(lineage: int, calls: int, failures: int, batch_size: int) -> Tally:
-    statistics = Statistics()
+    statistics, everything = Statistics(), Served()
     for _ in range(calls):
-        statistics.succeeded(2, batch_size, TIMING, 1.0)
+        everything.succeeded(statistics, row(batch_size))
     for _ in range(failures):
-        statistics.failed(0.5)
+        everything.failed(statistics, 500, 0.5)
+    everything.settled()
     served: dict[str, list[object]] = {"one": [{200: calls}, 2 * calls, {"warm": calls}, [[[calls, 0], 1.5]]]}
     return Tally(
         served,
         [{("0", "one"): [calls, 0.5]}],
-        {lineage: statistics.settled()},
+        {lineage: statistics},
         {"process_cpu_seconds_total": 2.0, "a": 1},
     )
 
@@ -43,7 +49,7 @@ def test_of_a_dead_process_only_what_it_has_used_up_counts() -> None:
 
 def test_a_service_s_totals_follow_its_lineage_and_no_other_s() -> None:
     service = Service(7, 1, "one", ModelSpec("one", "simulated"), ())
-    service.statistics.succeeded(2, 2, TIMING, 1.0)
+    service.served.succeeded(service.statistics, row(2))
     assert statistics_of(service, []) is service.statistics
     assert statistics_of(service, [counted(2, 9, 9, 1)]) is service.statistics
     total = statistics_of(service, [counted(1, 3, 1, 2), counted(7, 5, 0, 1)])

@@ -169,6 +169,7 @@ class FrontEnd:
         settings = uvicorn.Config(
             self.app,
             http=Protocol if self._board is None else counting_protocol(self._board),
+            interface="asgi3",  # uvicorn would look for a coroutine function
             loop="none",
             ws="none",
             lifespan="off",

@@ -1,6 +1,7 @@
 """The ASGI application: FastAPI for everything but the predict routes, which it would only slow down."""
 
 import logging
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,17 @@ class App:
         self._infer = infer
         self._key = api_key
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Exchange) -> None:
-        """One request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Exchange) -> Awaitable[None]:
+        """One request. ASGI 3, but no coroutine: to a predict call every one on its way is a cost."""
+        dialect = self._dialect(scope["path"])
+        if dialect is not None and scope["method"] == "POST":
+            return self._calls.answer(dialect, scope, receive, send)
+        return self._other(dialect, scope, receive, send)
+
+    async def _other(self, dialect: Dialect | None, scope: Scope, receive: Receive, send: Exchange) -> None:
         path: str = scope["path"]
-        dialect = self._dialect(path)
         if dialect is not None:
-            if scope["method"] == "POST":
-                await self._calls.answer(dialect, scope, receive, send)
-            else:
-                answer_error(send, path, MethodError(f"{scope['method']} {path[:80]}: this is a POST"))
+            answer_error(send, path, MethodError(f"{scope['method']} {path[:80]}: this is a POST"))
             return
         if self._key and path not in _OPEN_PATHS:
             try:

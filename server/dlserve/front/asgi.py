@@ -61,9 +61,8 @@ class Bodies:
 
         Raises BodyTooLargeError, BodyTimeoutError, QueueFullError (too many bytes held in all) or DisconnectedError.
         """
-        limit = self._limits.body_bytes
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
+        if declared.isdigit() and int(declared) > self._limits.body_bytes:
             raise self._too_large()
         pieces: list[bytes] = []
         size = 0
@@ -77,17 +76,9 @@ class Bodies:
                     raise DisconnectedError
                 piece = message.get("body", b"")
                 if piece:
+                    self._hold(piece, size)
                     size += len(piece)
-                    self.held_bytes += len(piece)
                     pieces.append(piece)
-                    if size > limit:
-                        raise self._too_large()
-                    if (self.held_bytes if self._board is None else self._held_by_all()) > self._limits.queue_bytes:
-                        raise QueueFullError(
-                            "the server holds as many request bytes as --queue-mb allows; come back later",
-                            "body_bytes",
-                            1,
-                        )
                 if not message.get("more_body", False):
                     break
         except BaseException as exc:
@@ -102,6 +93,14 @@ class Bodies:
             self._readings.discard(reading)
         return pieces
 
+    def whole(self, exchange: Exchange) -> list[bytes]:
+        """The body, if all of it has come; nothing otherwise: then `read` it. The same but that nothing has to look after it."""
+        body = exchange.take_whole()
+        if not body:
+            return []
+        self._hold(body, 0)
+        return [body]
+
     async def sweep(self) -> None:
         """Until cancelled: give up on bodies that have stopped coming."""
         while True:
@@ -115,6 +114,16 @@ class Bodies:
     def release(self, pieces: Iterable[bytes]) -> None:
         """The body is no longer needed."""
         self._give_back(sum(map(len, pieces)))
+
+    def _hold(self, piece: bytes, before: int) -> None:
+        """Count a piece of a body of which there were so many bytes before."""
+        if before + len(piece) > self._limits.body_bytes:
+            raise self._too_large()
+        self.held_bytes += len(piece)
+        if (self.held_bytes if self._board is None else self._held_by_all()) > self._limits.queue_bytes:
+            self._give_back(len(piece))
+            full = "the server holds as many request bytes as --queue-mb allows; come back later"
+            raise QueueFullError(full, "body_bytes", 1)
 
     def _give_back(self, size: int) -> None:
         self.held_bytes -= size

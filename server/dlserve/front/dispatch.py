@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
@@ -32,8 +32,6 @@ from dlserve.messages import Cancel, Failure, FailureKind, Item, Job, Reply
 from dlserve.slots import NOWHERE
 
 log = logging.getLogger(__name__)
-STAGES = ("wire", "decode", "queue", "demote", "load", "forward", "post")
-"""`wire` is the way to the worker and back; the others are the worker's own account."""
 ATTEMPTS = 2
 SWEEP_S = 0.05
 """How often long calls are checked for clients that have left, and workers for being stuck."""
@@ -134,11 +132,6 @@ class Counts:
     cancelled: int = 0
     expired: int = 0
     late: int = 0
-
-    def add(self, more: Mapping[str, int]) -> None:
-        """Count what another front end has counted, by name."""
-        for name, times in more.items():
-            setattr(self, name, getattr(self, name) + times)
 
 
 def _ended(reply: Reply) -> float:

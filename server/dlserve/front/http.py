@@ -44,13 +44,22 @@ class Exchange(RequestResponseCycle):
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = protocol.expect_100_continue
 
-    async def run_asgi(self, app: Any) -> None:
-        """Have the application answer."""
-        await super().run_asgi(lambda scope, receive, _send: app(scope, receive, self))
+    @property
+    def send(self) -> "Exchange":  # type: ignore[override]  # what uvicorn hands to the application
+        """ASGI's `send`: this itself."""
+        return self
+
+    def take_whole(self) -> bytes:
+        """The body, if all of it has come: then nobody has to wait for it. Nothing otherwise."""
+        if self.more_body or self.disconnected:
+            return b""
+        self.flow.resume_reading()
+        body, self.body = self.body, b""
+        return bytes(body)
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        """ASGI's `send`."""
-        await self.send(message)  # type: ignore[arg-type]
+        """Send a part of an answer."""
+        await super().send(message)  # type: ignore[arg-type]
 
     def respond(
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (), kind: bytes = JSON

@@ -4,12 +4,12 @@ One thread owns them, so there are no locks on the way of a request; prometheus-
 """
 
 import copy
-from bisect import bisect_left
+import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import repeat
-from typing import Any
+from functools import reduce
+from itertools import accumulate
 
 import psutil
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -18,107 +18,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from dlserve import hardware
-from dlserve.front.dispatch import STAGES, Counts, Outcome
+from dlserve.front.dispatch import Counts
 from dlserve.front.pool import Worker
 from dlserve.front.prefetching import OUTCOMES, Hints
-from dlserve.front.services import MOST_ROWS, Registry, Service
-from dlserve.front.tally import Tally, statistics_of
+from dlserve.front.services import Registry, Service
+from dlserve.front.statistics import Histogram, Served
+from dlserve.front.tally import Tally, joined, statistics_of
 from dlserve.messages import Evicted, Loaded
-
-CALL_BUCKETS_S = (
-    0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075,
-    0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0,
-)  # fmt: skip
-STAGE_BUCKETS_S = (0.00005, 0.0001, 0.0002, *CALL_BUCKETS_S)
-ERROR_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
-"""Of predictions: |predicted - actual| / actual."""
-BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-
-
-class _Histogram:
-    """Counts per bucket and their sum."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Many at once cost each a fraction of what one costs."""
-        for place, count in Counter(map(bisect_left, repeat(self.bounds), values)).items():
-            self.counts[place] += count
-        self.total += sum(values)
-
-    def plain(self) -> list[Any]:
-        """For another front end; see `add`."""
-        return [self.counts, self.total]
-
-    def add(self, plain: list[Any]) -> None:
-        """Count what another front end has counted."""
-        self.counts = [mine + more for mine, more in zip(self.counts, plain[0], strict=True)]
-        self.total += plain[1]
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Prometheus's form: how many were at most each bound."""
-        so_far, rows = 0, []
-        for bound, count in zip([*map(floatToGoString, self.bounds), "+Inf"], self.counts, strict=True):
-            so_far += count
-            rows.append((bound, float(so_far)))
-        return rows
-
-
-class _Served:
-    """What one service has answered; the label is its name, so a re-created service goes on counting."""
-
-    __slots__ = ("_rows", "batch_size", "cache", "call_s", "codes", "images", "prediction", "stages")
-
-    def __init__(self) -> None:
-        self.codes: dict[int, int] = defaultdict(int)
-        self.images = 0
-        self.call_s = _Histogram(CALL_BUCKETS_S)
-        self.batch_size = _Histogram(BATCH_BUCKETS)
-        self.prediction = _Histogram(ERROR_BUCKETS)
-        self.stages = {stage: _Histogram(STAGE_BUCKETS_S) for stage in STAGES}
-        self.cache: dict[str, int] = defaultdict(int)
-        self._rows: list[tuple[float, ...]] = []
-        """Batch size, time in all and stages of calls that are not in the histograms yet."""
-
-    def ran(self, batch_size: int, total_s: float, timing: Mapping[str, float]) -> None:
-        """Keep a call's row; the histograms take many at once."""
-        self._rows.append((batch_size, total_s, *timing.values()))
-        if len(self._rows) >= MOST_ROWS:
-            self.settle()
-
-    def settle(self) -> None:
-        """Put the rows that are kept into the histograms."""
-        if self._rows:
-            for histogram, values in zip(
-                (self.batch_size, self.call_s, *self.stages.values()), zip(*self._rows, strict=True), strict=True
-            ):
-                histogram.observe_all(values)
-            self._rows.clear()
-
-    def plain(self) -> list[Any]:
-        """For another front end; see `add`."""
-        return [self.codes, self.images, self.cache, [histogram.plain() for histogram in self._histograms()]]
-
-    def add(self, plain: list[Any]) -> None:
-        """Count what another front end has counted."""
-        codes, images, cache, histograms = plain
-        _add(self.codes, codes)
-        self.images += images
-        _add(self.cache, cache)
-        for histogram, more in zip(self._histograms(), histograms, strict=True):
-            histogram.add(more)
-
-    def _histograms(self) -> list[_Histogram]:
-        return [self.call_s, self.batch_size, self.prediction, *self.stages.values()]
 
 
 class Metrics(Collector):
@@ -140,40 +46,17 @@ class Metrics(Collector):
         self._hints = hints
         self._gpus = gpus
         self._front_deaths = front_deaths
-        self._count_from_zero()
+        self._served = registry.served
+        self._loads: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0.0, 0])
+        self._stagings: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0.0, 0])
+        self._evictions: dict[tuple[str, ...], int] = defaultdict(int)
+        self._rejected: Counter[str] = Counter()
         self._exposition = CollectorRegistry()
         self._exposition.register(self)
         self._process = ProcessCollector(registry=self._exposition)
         self._others: Sequence[Tally] = ()
 
-    def _count_from_zero(self) -> None:
-        self._served: dict[str, _Served] = defaultdict(_Served)
-        self._busy_s: dict[int, float] = defaultdict(float)
-        self._loads: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0.0, 0])
-        self._stagings: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0.0, 0])
-        self._evictions: dict[tuple[str, ...], int] = defaultdict(int)
-        self._rejected: dict[str, int] = defaultdict(int)
-
     # ---- counting
-
-    def ran(self, service: Service, outcome: Outcome, total_s: float) -> None:
-        """A call was run by a worker and has its answer."""
-        reply, stages = outcome.reply, outcome.reply.stages
-        served, images = self._served[service.name], len(outcome.reply.predictions)
-        served.images += images
-        served.cache[reply.cache] += 1
-        served.codes[200] += 1
-        served.ran(reply.batch_size, total_s, outcome.timing)
-        if outcome.predicted_s:
-            served.prediction.observe(abs(outcome.predicted_s / stages.in_worker_s - 1))
-        # A batch's load and forward stand in each of its calls: count this call's share.
-        self._busy_s[outcome.worker] += (stages.load + stages.forward) * images / max(1, reply.batch_size)
-
-    def failed(self, service: str, code: int, total_s: float) -> None:
-        """A predict call of a known service got an error."""
-        served = self._served[service]
-        served.codes[code] += 1
-        served.call_s.observe(total_s)
 
     def rejected(self, reason: str) -> None:
         """A call was turned away before it reached a worker."""
@@ -197,13 +80,10 @@ class Metrics(Collector):
 
     def tally(self) -> Tally:
         """All that this front end has counted, for the others."""
-        for served in self._served.values():
-            served.settle()
         services = (*self._services, *self._services.unloaded)
         return Tally(
-            served={name: served.plain() for name, served in self._served.items()},
+            served={name: served.plain() for name, served in self._served.items() if served.settled().codes},
             counts=[
-                {(str(worker),): [seconds] for worker, seconds in self._busy_s.items()},
                 self._loads,
                 self._stagings,
                 {key: [times] for key, times in self._evictions.items()},
@@ -212,32 +92,26 @@ class Metrics(Collector):
                 {key: [times] for key, times in self._hints.outcomes.items()},
                 {(name,): [times] for name, times in self._hints.used.items()},
             ],
-            statistics={service.lineage: service.statistics.settled() for service in services},
+            statistics={service.lineage: service.settled() for service in services},
             process={sample.name: sample.value for family in self._process.collect() for sample in family.samples},
         )
 
     def become_sum_of(self, tallies: Sequence[Tally], others: Sequence[Tally]) -> None:
         """Forget what was counted here, and tell the sums of `tallies`; `others`: those of other front ends."""
-        self._count_from_zero()
-        self._counts, self._hints, self._others = Counts(), Hints(), others
-        for tally in tallies:
-            for name, plain in tally.served.items():
-                self._served[name].add(plain)
-            busy, loads, stagings, evictions, rejected, calls, outcomes, used = tally.counts
-            for (worker,), (seconds,) in busy.items():
-                self._busy_s[int(worker)] += seconds
-            for mine, more in ((self._loads, loads), (self._stagings, stagings)):
-                for key, values in more.items():
-                    mine[key] = [one + other for one, other in zip(mine[key], values, strict=True)]
-            for key, (times,) in evictions.items():
-                self._evictions[key] += int(times)
-            for (reason,), (times,) in rejected.items():
-                self._rejected[reason] += int(times)
-            self._counts.add({name: int(times) for (name,), (times,) in calls.items()})
-            for (name, outcome), (times,) in outcomes.items():
-                self._hints.outcomes[name, outcome] += int(times)
-            for (name,), (times,) in used.items():
-                self._hints.used[name] += int(times)
+        total = reduce(joined, tallies)
+        self._loads, self._stagings, *counts = total.counts
+        evictions, rejected, calls, outcomes, used = (
+            {key: int(times) for key, (times,) in each.items()} for each in counts
+        )
+        self._served = {name: Served.of(plain) for name, plain in total.served.items()}
+        self._evictions = evictions
+        self._rejected = Counter({reason: times for (reason,), times in rejected.items()})
+        self._counts = Counts(**{name: times for (name,), times in calls.items()})
+        self._hints = Hints(
+            Counter({(name, outcome): times for (name, outcome), times in outcomes.items()}),
+            Counter({name: times for (name,), times in used.items()}),
+        )
+        self._others = others
 
     # ---- exposing
 
@@ -309,16 +183,17 @@ class Metrics(Collector):
         )
         cache = _counter("dlserve_cache_requests", "Calls by where they found the weights", "service", "temperature")
         for name, served in self._served.items():
-            served.settle()
+            if not served.settled().codes:
+                continue  # none of that name was ever asked
             for code, count in served.codes.items():
                 codes.add_metric([name, str(code)], count)
             images.add_metric([name], served.images)
             if wants_call:
-                call.add_metric([name], served.call_s.cumulative(), served.call_s.total)
-            batch.add_metric([name], served.batch_size.cumulative(), served.batch_size.total)
-            prediction.add_metric([name], served.prediction.cumulative(), served.prediction.total)
+                _fill(call, [name], served.call_s)
+            _fill(batch, [name], served.batch_size)
+            _fill(prediction, [name], served.prediction)
             for key, histogram in served.stages.items() if wants_stages else ():
-                stage.add_metric([name, key], histogram.cumulative(), histogram.total)
+                _fill(stage, [name, key], histogram)
             for temperature, count in served.cache.items():
                 cache.add_metric([name, temperature], count)
         retries = _counter("dlserve_retries", "Calls sent to a second worker because the first died")
@@ -390,12 +265,14 @@ class Metrics(Collector):
         resident = GaugeMetricFamily(
             "dlserve_worker_resident_memory_bytes", "Memory of the worker's process", labels=["worker"]
         )
+        served = [one.settled() for one in self._served.values()]
         for worker in self._workers:
             label = [str(worker.view.index)]
             up.add_metric(label, int(worker.ready))
             flying.add_metric(label, worker.view.in_flight)
             restarts.add_metric(label, worker.restarts)
-            busy.add_metric(label, self._busy_s[worker.view.index])
+            parts = (one.busy_s.get(worker.view.index, 0.0) for one in served)
+            busy.add_metric(label, math.fsum(parts))  # so that it never falls, whatever their order
             if worker.hello is not None and worker.link is not None:
                 used.add_metric(label, worker.used_bytes)
                 budget.add_metric(label, worker.hello.budget_bytes)
@@ -470,9 +347,10 @@ class _Chosen(Collector):
         yield from self._metrics.choose(self._names)
 
 
-def _add(mine: "dict[Any, int]", more: dict[Any, int]) -> None:
-    for key, value in more.items():
-        mine[key] += value
+def _fill(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histogram) -> None:
+    """Add it in Prometheus's form: how many were at most each bound."""
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+    family.add_metric(labels, list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True)), histogram.total)
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:

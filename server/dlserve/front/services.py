@@ -1,9 +1,8 @@
-"""The services: what each one is, what it has answered, and how an answer names its classes."""
+"""The services: what each one is, and how an answer names its classes."""
 
 import itertools
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,118 +15,7 @@ from dlmodels.repository import ModelSpec, read_labels, scan
 from dlserve.errors import ServiceExistsError, ServiceNotFoundError, StartError
 from dlserve.front.expectation import Expectation
 from dlserve.front.parameters import DEFAULT_DATATYPE, Output
-
-MOST_ROWS = 256
-"""Answered calls that wait to be counted: so few that counting them delays nobody."""
-
-
-@dataclass(slots=True)
-class BatchTotals:
-    """Of the forwards of one batch size: how many, and seconds summed over them."""
-
-    executions: float = 0.0
-    decode_s: float = 0.0
-    forward_s: float = 0.0
-    post_s: float = 0.0
-
-    @property
-    def count(self) -> int:
-        """Of whole forwards."""
-        return max(1, round(self.executions))
-
-
-@dataclass(slots=True)
-class Statistics:
-    """Totals over a service's life: counts, and seconds per call summed. Right once they are `settled`."""
-
-    images: int = 0
-    success: int = 0
-    failure: int = 0
-    predict_s: float = 0.0
-    failure_s: float = 0.0
-    """Of that, in calls that failed."""
-    stages_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Of answered calls, by stage."""
-    batches: dict[int, BatchTotals] = field(default_factory=lambda: defaultdict(BatchTotals))
-    """By batch size. A forward that answered several calls counts in parts, so all its parts make one."""
-    last_at: float = 0.0
-    """When the last call was answered, in seconds since 1970; 0: never."""
-    _rows: list[tuple[int, int, float, Mapping[str, float]]] = field(default_factory=list)
-    """What `succeeded` was told and is not in the totals yet: many at once cost each a fraction of what one costs."""
-
-    @property
-    def transform_s(self) -> float:
-        """Decoding and resizing, as DeepDetect's `transform`."""
-        return self.stages_s["decode"]
-
-    @property
-    def executions(self) -> int:
-        """Forwards that answered calls."""
-        return round(sum(batch.executions for batch in self.batches.values()))
-
-    def succeeded(self, images: int, batch_size: int, timing: Mapping[str, float], total_s: float) -> None:
-        """A call of so many images was answered from a forward of `batch_size`."""
-        self.success += 1
-        self.last_at = time.time()
-        self._rows.append((images, batch_size, total_s, timing))
-        if len(self._rows) >= MOST_ROWS:
-            self.settled()
-
-    def settled(self) -> "Statistics":
-        """These, with every call in the totals."""
-        stages = self.stages_s
-        for images, batch_size, total_s, timing in self._rows:
-            self.images += images
-            self.predict_s += total_s
-            for stage, seconds in timing.items():
-                stages[stage] += seconds
-            share = images / max(1, batch_size)
-            batch = self.batches[batch_size]
-            batch.executions += share
-            batch.decode_s += timing["decode"] * share
-            batch.forward_s += timing["forward"] * share
-            batch.post_s += timing["post"] * share
-        self._rows.clear()
-        return self
-
-    def failed(self, total_s: float) -> None:
-        """A call got an error."""
-        self.failure += 1
-        self.predict_s += total_s
-        self.failure_s += total_s
-
-    def add(self, other: "Statistics") -> None:
-        """Count what another front end has counted."""
-        for name in ("images", "success", "failure", "predict_s", "failure_s"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.last_at = max(self.last_at, other.last_at)
-        for stage, seconds in other.stages_s.items():
-            self.stages_s[stage] += seconds
-        for size, more in other.batches.items():
-            batch = self.batches[size]
-            for name in ("executions", "decode_s", "forward_s", "post_s"):
-                setattr(batch, name, getattr(batch, name) + getattr(more, name))
-
-    def as_deepdetect(self) -> dict[str, int | float]:
-        """`service_stats`: counts as integers; averages are -1 before the first call, as there."""
-        calls = self.success + self.failure
-        predict_ms = self.predict_s * 1e3 / calls if calls else -1.0
-        transform_ms = self.transform_s * 1e3 / calls if calls else -1.0
-        return {
-            "inference_count": self.images,
-            "predict_success": self.success,
-            "predict_failure": self.failure,
-            "predict_count": calls,
-            "avg_batch_size": self.images / calls if calls else -1.0,
-            "avg_predict_duration_ms": predict_ms,
-            "avg_predict_duration_s": predict_ms / 1e3,
-            "avg_predict_duration": predict_ms / 1e3,
-            "avg_transform_duration_ms": transform_ms,
-            "avg_transform_duration_s": transform_ms / 1e3,
-            "avg_transform_duration": transform_ms / 1e3,
-            "total_predict_duration_ms": self.predict_s * 1e3,
-            "total_transform_duration_ms": self.transform_s * 1e3,
-        }
+from dlserve.front.statistics import Served, Statistics
 
 
 @dataclass(slots=True)
@@ -146,6 +34,8 @@ class Service:
     mllib: str = ""
     created_with: dict[str, Any] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=Statistics)
+    served: Served = field(default_factory=Served)
+    """Shared by all that had or will have its name."""
     expectation: Expectation = field(default_factory=Expectation)
     settings: dict[str, Any] = field(default_factory=dict)
     """What its framework really uses, read back; empty until a worker has built it."""
@@ -161,6 +51,11 @@ class Service:
     def datatype(self) -> str:
         """The precision that it was created with."""
         return str(self.spec.parameters.get("datatype") or DEFAULT_DATATYPE)
+
+    def settled(self) -> Statistics:
+        """Its statistics, with every call counted."""
+        self.served.settled()
+        return self.statistics
 
     def describe(self, statistics: Statistics) -> dict[str, Any]:
         """DeepDetect's service object, with our facts under `dlserve`; `statistics`: of all front ends."""
@@ -200,6 +95,8 @@ class Registry:
 
     def __init__(self, first_number: int = 0) -> None:
         """`first_number`: of services that are made here; no other process makes any from there on."""
+        self.served: dict[str, Served] = defaultdict(Served)
+        """What was answered, by the services' names: of those too that are deleted."""
         self._numbers = itertools.count(first_number)
         self._services: dict[str, Service] = {}
         self._unloaded: dict[str, Service] = {}
@@ -274,6 +171,7 @@ class Registry:
     def add(self, service: Service) -> None:
         """Make a service known under its name."""
         self._unloaded.pop(service.name, None)
+        service.served = self.served[service.name]
         self._services[service.name] = service
 
     def remove(self, service: Service) -> None:

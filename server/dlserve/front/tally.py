@@ -1,18 +1,21 @@
 """What one front end has counted, as another adds it to its own: so that sums are told, whichever of them is asked."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import reduce
+from operator import add
 
 import msgspec
+from msgspec.structs import astuple
 
-from dlserve.front.services import Service, Statistics
+from dlserve.front.services import Service
+from dlserve.front.statistics import Statistics, summed
 
 
 class Tally(msgspec.Struct, array_like=True):
     """All counts of one front end, since the first process in its place began."""
 
     served: dict[str, list[object]]
-    """Of each service by name, in the form of `metrics._Served.plain`."""
+    """Of each service by name, in the form of `Served.plain`."""
     counts: list[dict[tuple[str, ...], list[float]]]
     """Counters by their labels, in the order of `Metrics.tally`."""
     statistics: dict[int, Statistics]
@@ -28,34 +31,13 @@ class Tally(msgspec.Struct, array_like=True):
 
 def statistics_of(service: Service, others: Sequence[Tally]) -> Statistics:
     """A service's totals over all front ends."""
-    parts = [tally.statistics[service.lineage] for tally in others if service.lineage in tally.statistics]
-    if not parts:
-        return service.statistics.settled()
-    total = Statistics()
-    for part in (service.statistics.settled(), *parts):
-        total.add(part)
-    return total
+    parts = (tally.statistics[service.lineage] for tally in others if service.lineage in tally.statistics)
+    return reduce(add, parts, service.settled())
 
 
 def joined(one: Tally, other: Tally) -> Tally:
     """Both as one."""
-    statistics = dict(one.statistics)
-    for lineage, more in other.statistics.items():
-        total = Statistics()
-        for part in (statistics.get(lineage, total), more):
-            total.add(part)
-        statistics[lineage] = total
-    served = _sum(one.served, other.served)
-    return Tally(served, _sum(one.counts, other.counts), statistics, _sum(one.process, other.process))
-
-
-def _sum(one: Any, other: Any) -> Any:
-    """Numbers added up, in lists place by place, in dicts key by key."""
-    if isinstance(one, dict):
-        return one | {key: _sum(one[key], value) if key in one else value for key, value in other.items()}
-    if isinstance(one, list):
-        return [_sum(mine, more) for mine, more in zip(one, other, strict=True)]
-    return one + other
+    return Tally(*map(summed, astuple(one), astuple(other)))
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -72,18 +72,29 @@ class Calls:
         """Of those, the ones whose answer or error was sent."""
 
     async def answer(self, dialect: Dialect, scope: Scope, receive: Receive, send: Exchange) -> None:
-        """Answer one call, whatever happens to it."""
+        """Answer one call, whatever happens to it. In one coroutine: each one on a call's way is a cost."""
         began = perf_counter()
         path: str = scope["path"]
+        service: Service | None = None
         try:
             headers = dict(scope["headers"])
             if self._key:
                 check_key(headers, self._key)
-            pieces = await self._bodies.read(headers, receive)
+            pieces = self._bodies.whole(send) or await self._bodies.read(headers, receive)
             self.accepted += 1
             try:
                 question = dialect(scope, headers, pieces)
-                service, outcome, rendered = await self._predict(question, headers, receive, began)
+                service = self._registry.find(question.service)
+                call = PredictCall(service, began, lambda: left(receive))
+                if _TIMEOUT in headers:
+                    call.must_end_in(header_timeout_s(headers[_TIMEOUT]))
+                await question.read(call)
+                outcome = await self._dispatcher.predict(call)
+                rendered = question.render(call, outcome)
+            except Exception as exc:
+                if service is not None:
+                    self._failed(service, exc, began)
+                raise
             finally:
                 self._bodies.release(pieces)
         except ApiError as exc:
@@ -101,36 +112,29 @@ class Calls:
             self.answered += 1
             self._succeeded(service, outcome, began)  # while the client reads; before any other request is looked at
 
-    async def _predict(
-        self, question: Question, headers: Headers, receive: Receive, began: float
-    ) -> tuple[Service, Outcome, Rendered]:
-        service = self._registry.find(question.service)
-        try:
-            call = PredictCall(service, began, lambda: left(receive))
-            if _TIMEOUT in headers:
-                call.must_end_in(header_timeout_s(headers[_TIMEOUT]))
-            await question.read(call)
-            outcome = await self._dispatcher.predict(call)
-            rendered = question.render(call, outcome)
-        except (ApiError, ClientLeftError) as exc:
-            self._failed(service, exc.status if isinstance(exc, ApiError) else CLIENT_LEFT, began)
-            raise
-        except Exception as exc:
-            log.exception("a call of service %s failed", service.name)
-            self._failed(service, UnexpectedError.status, began)
+    def _failed(self, service: Service, exc: Exception, began: float) -> None:
+        """Count a call that ended so. Raises UnexpectedError in place of what is no answer."""
+        known = isinstance(exc, (ApiError, ClientLeftError))
+        status = exc.status if isinstance(exc, ApiError) else CLIENT_LEFT if known else UnexpectedError.status
+        service.served.failed(service.statistics, status, perf_counter() - began)
+        if not known:
+            log.error("a call of service %s failed", service.name, exc_info=exc)
             raise UnexpectedError(f"{type(exc).__name__}; the server's log has the details") from exc
-        return service, outcome, rendered
-
-    def _failed(self, service: Service, status: int, began: float) -> None:
-        total_s = perf_counter() - began
-        service.statistics.failed(total_s)
-        self._metrics.failed(service.name, status, total_s)
 
     def _succeeded(self, service: Service, outcome: Outcome, began: float) -> None:
-        reply = outcome.reply
+        reply, predicted_s = outcome.reply, outcome.predicted_s
         self._dispatcher.learn(outcome)
-        service.statistics.succeeded(len(reply.predictions), reply.batch_size, outcome.timing, outcome.total_s)
-        self._metrics.ran(service, outcome, perf_counter() - began)
+        row = (
+            len(reply.predictions),
+            reply.batch_size,
+            reply.cache,
+            outcome.worker,
+            abs(predicted_s / reply.stages.in_worker_s - 1) if predicted_s else None,
+            outcome.total_s,
+            perf_counter() - began,
+            outcome.timing,
+        )
+        service.served.succeeded(service.statistics, row)
 
 
 def head(outcome: Outcome) -> dict[str, object]:

@@ -3,7 +3,8 @@
 import msgspec
 
 from dlserve.front.api.tensors import INPUT, OUTPUT, VERSION, pixel_shape
-from dlserve.front.services import Service, Statistics
+from dlserve.front.services import Service
+from dlserve.front.statistics import Statistics
 
 SERVER = "dlserve"
 EXTENSIONS = (
@@ -98,7 +99,7 @@ def statistics(name: str, totals: Statistics) -> dict[str, object]:
         "inference_count": totals.images,
         "execution_count": totals.executions,
         "inference_stats": {
-            "success": _duration(good, totals.predict_s - totals.failure_s),
+            "success": _duration(good, totals.success_s),
             "fail": _duration(totals.failure, totals.failure_s),
             "queue": taken("queue"),
             "compute_input": taken("decode"),

@@ -1,6 +1,7 @@
 """How a worker begins and ends, and what outlives a front end."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def test_signals_to_the_group_leave_a_worker_to_its_supervisor(start_worker: Sta
     front.read_to_end()
     assert [message.id for message in front.all(Reply)] == jobs
     assert worker.exit_code() == 0
+
+
+def test_no_thread_of_a_worker_takes_a_processor_from_who_has_it(start_worker: StartWorker) -> None:
+    worker = start_worker()
+    front = worker.start()
+    front.define(1)
+    front.predict(1, b"x")  # by now all of its threads are there; numpy's own, made before, do nothing
+    policies = [os.sched_getscheduler(int(one.name)) for one in Path(f"/proc/{worker.process.pid}/task").iterdir()]
+    assert os.sched_getscheduler(worker.process.pid) == os.SCHED_BATCH
+    assert policies.count(os.SCHED_BATCH) >= 3  # that receives, the device's and one that prepares
 
 
 def test_a_worker_whose_supervisor_is_gone_ends_at_once_whatever_it_does(start_worker: StartWorker) -> None:

@@ -132,10 +132,12 @@ class SimulatedModel(Model):
         if self.profile.host_load_s is not None and engine.place.host_bytes:
             self.reload_tiers = ("host", "disk")
         self._random = random.Random(f"{spec.name}:{self.profile.seed}")  # noqa: S311  a simulation's draws, seeded
-        # Any rotation of the descending probabilities is a slice of two copies of them, laid end to end.
+        # Any rotation of the descending probabilities is a window on two copies of them, laid end to end.
         weights = 1.0 / np.arange(1, spec.classes + 1, dtype=np.float64) ** 2
-        self._twice = np.tile((weights / weights.sum()).astype(np.float32), 2)
-        self._twice.flags.writeable = False  # answers are views of it
+        twice = np.tile((weights / weights.sum()).astype(np.float32), 2)
+        self._rotations = np.lib.stride_tricks.sliding_window_view(
+            twice, spec.classes
+        )  # not writeable: an answer is a view of it
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -208,11 +210,11 @@ class SimulatedModel(Model):
             )
         time, factor = self.profile.forward_time(size)
         self._sleep(self._draw(time) * factor)
-        classes, twice = self.spec.classes, self._twice
+        classes = self.spec.classes
         starts = [classes - self._fingerprint(item) % classes for item in batch]
         if size == 1:
-            return twice[None, starts[0] : starts[0] + classes]
-        return np.stack([twice[start : start + classes] for start in starts])
+            return self._rotations[starts[0] : starts[0] + 1]
+        return self._rotations[starts]
 
     @property
     def lanes(self) -> Sequence[Callable[[Batch], NDArray[np.float32]]]:

@@ -145,12 +145,15 @@ class Link(asyncio.Protocol):
         """Send a message that will be answered; `body` follows it in the frame. Raises WorkerLostError at once if closed."""
         if self._transport is None:
             raise WorkerLostError("not connected")
-        head = frame(question, sum(map(len, body)))
+        encoded = frame(question, sum(map(len, body)))
         if not self._waiting:
             self.last_progress = perf_counter()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[question_id] = future
-        self._transport.writelines([head, *body])
+        if body:
+            self._transport.writelines([encoded, *body])
+        else:
+            self._transport.write(encoded)
         return future
 
     def tell(self, message: Message) -> None:

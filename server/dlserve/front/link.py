@@ -65,6 +65,8 @@ class Link(asyncio.Protocol):
         self._lent: dict[int, int] = {}
         """The slot of each job that was given one."""
         self._last_id = 0
+        self._loop = asyncio.get_running_loop()
+        self._gathered: list[bytes] = []
         self._unread = b""
         self._decode = msgspec.msgpack.Decoder(ToFront).decode
 
@@ -146,18 +148,34 @@ class Link(asyncio.Protocol):
         if self._transport is None:
             raise WorkerLostError("not connected")
         encoded = frame(question, sum(map(len, body)))
-        if not self._waiting:
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        waiting = self._waiting
+        idle = not waiting
+        waiting[question_id] = future
+        if idle:
             self.last_progress = perf_counter()
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[question_id] = future
         if body:
+            self._flush()
             self._transport.writelines([encoded, *body])
-        else:
+        elif idle:
             self._transport.write(encoded)
+        else:
+            if not self._gathered:
+                self._loop.call_soon(self._flush)
+            self._gathered.append(encoded)
         return future
+
+    def _flush(self) -> None:
+        """Send what was gathered."""
+        gathered = self._gathered
+        if gathered:
+            self._gathered = []
+            if self._transport is not None:
+                self._transport.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def tell(self, message: Message) -> None:
         """Send a message that has no answer; lost if the worker is."""
+        self._flush()
         if self._transport is not None:
             self._transport.write(frame(message))
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from time import perf_counter
@@ -256,17 +257,29 @@ def loop_times(count: int, folder: Path, image: bytes, seconds: float) -> list[t
     """Of each of several processes with no server, together: what `loop` reports. Raises RuntimeError if one fails."""
     context = get_context("spawn")
     together = context.Barrier(count)
-    answers: Any = context.SimpleQueue()
+    lines = [context.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        context.Process(target=loop, args=(str(folder), image, seconds, together, answers.put)) for _ in range(count)
+        context.Process(target=loop, args=(str(folder), image, seconds, together, theirs.send), daemon=True)
+        for _, theirs in lines
     ]
-    for process in processes:
+    for process, (_, theirs) in zip(processes, lines, strict=True):
         process.start()
+        theirs.close()
+    # Read first, then joined: who has much to tell does not end before it is read.
+    answers = [_report(ours, START_S + seconds) for ours, _ in lines]
     for process in processes:
-        process.join(START_S + seconds)
+        process.join(START_S)
         if process.exitcode != 0:
             raise RuntimeError(f"a loop without a server ended with {process.exitcode}")
-    return [answers.get() for _ in processes]
+    return [answer for answer in answers if answer is not None]
+
+
+def _report(line: Connection, timeout_s: float) -> tuple[list[float], float] | None:
+    """What a loop has sent; None if it ended without."""
+    try:
+        return line.recv() if line.poll(timeout_s) else None
+    except EOFError:
+        return None
 
 
 def loops(count: int, folder: Path, image: bytes, seconds: float) -> Round:

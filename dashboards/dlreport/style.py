@@ -157,16 +157,16 @@ def clip_model(name: str) -> str:
     return clip(name, 26, tail=10)
 
 
-def log_milliseconds(axes: Axes, which: str, low_ms: float, high_ms: float) -> None:
+def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
     """Make an axis ("x" or "y") logarithmic over these limits, with few, round ticks."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     if which == "x":
         axes.set_xscale("log")
-        axes.set_xlim(low_ms, high_ms)
+        axes.set_xlim(low, high)
     else:
         axes.set_yscale("log")
-        axes.set_ylim(low_ms, high_ms)
-    axis.set_major_locator(FixedLocator(round_ticks(low_ms, high_ms)))
+        axes.set_ylim(low, high)
+    axis.set_major_locator(FixedLocator(round_ticks(low, high)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
 

@@ -22,7 +22,7 @@ from dlreport.style import (
     clip,
     house_style,
     key_above,
-    log_milliseconds,
+    log_axis,
     round_ticks,
     save,
     sheet,
@@ -73,7 +73,7 @@ def _draw_residency(
         left_in = _LEFT_IN + place * (width_in + _GAP_IN)
         axes = drawn.axes(left=left_in, right=WIDTH_IN - left_in - width_in, bottom=0.45, top=0.4)
         _draw_mix(axes, [cell for cell in cells if cell.where.mix == mix], policies, loads)
-        log_milliseconds(axes, "x", low_ms, max(high_ms, low_ms * 4))
+        log_axis(axes, "x", low_ms, max(high_ms, low_ms * 4))
         axes.xaxis.set_major_locator(FixedLocator(round_ticks(low_ms, max(high_ms, low_ms * 4), 8 - len(mixes))))
         axes.set_xlabel(clip(mix, 24) + ", ms")
         axes.tick_params(axis="x", labelsize=7)
@@ -197,7 +197,7 @@ def _draw_lines(axes: Axes, cells: Sequence[Cell], policies: Sequence[str], coun
                 linewidth=1.3,
             )
     times_ms = [(p99_s(cell) or 0) * 1e3 for cell in cells]
-    log_milliseconds(axes, "y", min(times_ms) / 1.4, max(times_ms) * 1.4)
+    log_axis(axes, "y", min(times_ms) / 1.4, max(times_ms) * 1.4)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(counts)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))

@@ -6,7 +6,7 @@ from pathlib import Path
 from dlclient.search_result import Point
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from dlreport.quantity import milliseconds, plain, significant
 from dlreport.search.tables import MEETS
@@ -25,8 +25,7 @@ from dlreport.style import (
     clip,
     house_style,
     key_above,
-    log_milliseconds,
-    round_ticks,
+    log_axis,
     save,
     sheet,
 )
@@ -61,16 +60,12 @@ def _rate_axis(axes: Axes, view: SearchView) -> None:
     rates += [rate for rate in (view.result.rate_per_s, view.result.upper_per_s, view.result.knee_per_s) if rate]
     low, high = min(rates), max(rates)
     if high > _WIDE * low:
-        axes.set_xscale("log")
-        low, high = low / 1.25, high * 1.25
-        axes.set_xlim(low, high)
-        axes.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
-        axes.xaxis.set_minor_locator(NullLocator())
+        log_axis(axes, "x", low / 1.25, high * 1.25)
         axes.set_xlabel("requests per second offered (logarithmic)")
     else:
         axes.set_xlim(max(0.0, low - 0.1 * high), high * 1.08)
         axes.set_xlabel("requests per second offered")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axes.xaxis.grid(visible=True, color=LINE, linewidth=0.5)
 
 
@@ -81,7 +76,7 @@ def _latency_axis(axes: Axes, view: SearchView, points: Sequence[Point]) -> None
         times += [view.bound.seconds, *(time for time in measured if time)]
     low, high = max(min(times, default=1e-3), 1e-6) * 1e3, max(max(times, default=1e-3), 1e-6) * 1e3
     room = max(high / low, 4.0)
-    log_milliseconds(axes, "y", low / room**0.08, high * room**0.3)
+    log_axis(axes, "y", low / room**0.08, high * room**0.3)
     axes.yaxis.grid(visible=True)
     axes.set_ylabel("response time, ms (logarithmic)")
 

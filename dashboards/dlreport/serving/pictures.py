@@ -9,7 +9,21 @@ from matplotlib.axes import Axes
 
 from dlreport.quantity import significant
 from dlreport.serving.answer import goal, meets, middle
-from dlreport.style import BLUE, GREEN, INK, LINE, QUIET, VERMILLION, Frame, Picture, clip, house_style, save, sheet
+from dlreport.style import (
+    BLUE,
+    GREEN,
+    INK,
+    LINE,
+    QUIET,
+    VERMILLION,
+    Frame,
+    Picture,
+    clip,
+    house_style,
+    log_axis,
+    save,
+    sheet,
+)
 
 _ROW_IN = 0.34
 _LEFT_IN = 3.6
@@ -35,7 +49,8 @@ def _ratios(ratios: Sequence[Ratio], frame: Frame, folder: Path) -> Picture:
         title, "Dot: median over the rounds; bar: from the least to the most; line: the goal", frame, _high(ratios)
     )
     axes = _rows(drawn.axes(left=_LEFT_IN, bottom=0.45, top=0.1), [ratio.text for ratio in ratios])
-    axes.set_xscale("log")
+    shown = [value for ratio in ratios for value in (*ratio.values, _wanted(ratio)) if value]
+    log_axis(axes, "x", min(shown) / 1.15, max(shown) * 1.15)
     for place, ratio in enumerate(ratios):
         found = middle(ratio)
         assert found is not None
@@ -45,9 +60,9 @@ def _ratios(ratios: Sequence[Ratio], frame: Frame, folder: Path) -> Picture:
         axes.annotate(
             f"{significant(found, 3)} x", (found, place), (0, 5), textcoords="offset points", fontsize=8, ha="center"
         )
-        wanted = ratio.at_least if ratio.at_least is not None else ratio.at_most
+        wanted = _wanted(ratio)
         if wanted is not None:
-            axes.plot((wanted, wanted), (place - 0.35, place + 0.35), color=INK, linewidth=1.6)
+            axes.plot((wanted, wanted), (place - 0.12, place + 0.35), color=INK, linewidth=1.6)
     axes.set_xlabel("ratio (logarithmic)")
     told = "; ".join(
         f"{ratio.text}: {significant(middle(ratio) or 0.0, 3)} x, goal {goal(ratio) or 'none'}" for ratio in ratios
@@ -60,18 +75,22 @@ def _rates(rows: Sequence[Measured], frame: Frame, folder: Path) -> Picture:
     drawn = sheet(title, "Median over the rounds, logarithmic", frame, _high(rows))
     labels = [one.target if one.part in {"zero", one.target} else f"{one.part}: {one.target}" for one in rows]
     axes = _rows(drawn.axes(left=_LEFT_IN, bottom=0.45, top=0.1, right=0.8), labels)
-    axes.set_xscale("log")
     values = [statistics.median(each.rate_per_s for each in one.rounds) for one in rows]
+    log_axis(axes, "x", min(values) / 2, max(values))
     for place, (one, value) in enumerate(zip(rows, values, strict=True)):
         color = GREEN if one.target.startswith("dlserve") else QUIET
         axes.plot((min(values) / 2, value), (place, place), color=color, linewidth=5, solid_capstyle="butt")
         axes.annotate(
             significant(value, 4), (value, place), (5, 0), textcoords="offset points", fontsize=8, va="center"
         )
-    axes.set_xlim(left=min(values) / 2)
     axes.set_xlabel("answers per second (logarithmic)")
     told = "; ".join(f"{label}: {significant(value, 4)}/s" for label, value in zip(labels, values, strict=True))
     return save(drawn, folder, "rates", title, f"{title}. {told}.")
+
+
+def _wanted(ratio: Ratio) -> float | None:
+    """The goal."""
+    return ratio.at_least if ratio.at_least is not None else ratio.at_most
 
 
 def _high(rows: Sequence[object]) -> float:

@@ -24,7 +24,7 @@ from dlreport.style import (
     Sheet,
     clip,
     key_above,
-    log_milliseconds,
+    log_axis,
     phase_colors,
     save,
     sheet,
@@ -66,7 +66,7 @@ def draw_clocks(view: StreamView, frame: Frame, folder: Path) -> list[Picture]:
     colors = phase_colors([one.name for one in view.phases])
     for number, phase in enumerate(phases):
         axes = _panel(drawn, number, len(phases), height)
-        log_milliseconds(axes, "y", low, high)
+        log_axis(axes, "y", low, high)
         _percentile_axis(axes, most)
         for look, times_s in zip(_LOOKS, _times(phase), strict=True):
             _draw(axes, look, np.sort(times_s))

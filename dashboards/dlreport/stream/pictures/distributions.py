@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dlreport.quantity import count, milliseconds
 from dlreport.stream.view import PhaseView, StreamView
-from dlreport.style import INK, LINE, Frame, Picture, clip, log_milliseconds, phase_colors, save, sheet
+from dlreport.style import INK, LINE, Frame, Picture, clip, log_axis, phase_colors, save, sheet
 
 _MOST_POINTS = 2000
 """A curve of more points looks the same and makes the page heavy; the ends and every step between are kept evenly."""
@@ -47,7 +47,7 @@ def draw_distributions(view: StreamView, frame: Frame, folder: Path) -> list[Pic
     low = min(float(curve.latency_ms[0]) for curve in curves)
     high = max(float(curve.latency_ms[-1]) for curve in curves)
     room = max((high / low) ** 0.15, 1.75)
-    log_milliseconds(axes, "x", low / room, high * room)
+    log_axis(axes, "x", low / room, high * room)
     _share_axis(axes)
     for curve in curves:
         _draw(axes, curve)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from dlreport.quantity import milliseconds, ratio
 from dlreport.stream.comparison import latency_ratio
 from dlreport.stream.view import PhaseView, StreamView
-from dlreport.style import INK, LINE, QUIET, Frame, Picture, clip_model, log_milliseconds, phase_colors, save, sheet
+from dlreport.style import INK, LINE, QUIET, Frame, Picture, clip_model, log_axis, phase_colors, save, sheet
 
 _MOST_ROWS = 40
 _ROW_IN = 0.36
@@ -37,7 +37,7 @@ def draw_models(view: StreamView, frame: Frame, folder: Path) -> list[Picture]:
     axes = drawn.axes(left=0.4 + 0.083 * max(len(row.name) for row in shown), right=0.98, top=0.28)
     means = [mean for row in shown for mean in row.means_ms.values()]
     room = max(max(means) / min(means), 4.0) ** 0.16
-    log_milliseconds(axes, "x", min(means) / room, max(means) * room)
+    log_axis(axes, "x", min(means) / room, max(means) * room)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_yticks(range(len(shown)), labels=[row.name for row in shown])
     axes.tick_params(axis="y", length=0)

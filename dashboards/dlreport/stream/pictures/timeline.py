@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dlreport.quantity import count, plain
 from dlreport.stream.view import PhaseView, StreamView
-from dlreport.style import BLACK, INK, QUIET, Frame, Picture, Sheet, clip, log_milliseconds, phase_colors, save, sheet
+from dlreport.style import BLACK, INK, QUIET, Frame, Picture, Sheet, clip, log_axis, phase_colors, save, sheet
 
 _PANEL_IN = 1.9
 _MANY = 3000
@@ -34,7 +34,7 @@ def draw_timeline(view: StreamView, frame: Frame, folder: Path) -> list[Picture]
     low, high = _limits(phases)
     for number, phase in enumerate(phases):
         axes = _panel(drawn, number, len(phases), height)
-        log_milliseconds(axes, "y", low, high)
+        log_axis(axes, "y", low, high)
         axes.set_xlim(0, max(max(ends_s) if shared else ends_s[number], 1e-3) * 1.02)
         _draw(axes, phase, phase_colors([one.name for one in view.phases])[phase.name])
         if number == len(phases) - 1:

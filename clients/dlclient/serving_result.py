@@ -51,6 +51,11 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     at_most: float | None = None
     """At most one of the two is set; none: nothing was asked for."""
 
+    @property
+    def wanted(self) -> float | None:
+        """The goal, whichever way; None: nothing was asked for."""
+        return self.at_most if self.at_least is None else self.at_least
+
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """Where a single client's time went, median over its requests."""

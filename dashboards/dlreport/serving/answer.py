@@ -13,7 +13,7 @@ def middle(ratio: Ratio) -> float | None:
 def meets(ratio: Ratio) -> bool | None:
     """Whether the median is what was asked for; None: nothing was, or nothing was measured."""
     found = middle(ratio)
-    if found is None or (ratio.at_least is None and ratio.at_most is None):
+    if found is None or ratio.wanted is None:
         return None
     return (ratio.at_least is None or found >= ratio.at_least) and (ratio.at_most is None or found <= ratio.at_most)
 

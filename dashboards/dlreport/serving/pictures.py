@@ -49,7 +49,7 @@ def _ratios(ratios: Sequence[Ratio], frame: Frame, folder: Path) -> Picture:
         title, "Dot: median over the rounds; bar: from the least to the most; line: the goal", frame, _high(ratios)
     )
     axes = _rows(drawn.axes(left=_LEFT_IN, bottom=0.45, top=0.1), [ratio.text for ratio in ratios])
-    shown = [value for ratio in ratios for value in (*ratio.values, _wanted(ratio)) if value]
+    shown = [value for ratio in ratios for value in (*ratio.values, ratio.wanted) if value]
     log_axis(axes, "x", min(shown) / 1.15, max(shown) * 1.15)
     for place, ratio in enumerate(ratios):
         found = middle(ratio)
@@ -60,9 +60,8 @@ def _ratios(ratios: Sequence[Ratio], frame: Frame, folder: Path) -> Picture:
         axes.annotate(
             f"{significant(found, 3)} x", (found, place), (0, 5), textcoords="offset points", fontsize=8, ha="center"
         )
-        wanted = _wanted(ratio)
-        if wanted is not None:
-            axes.plot((wanted, wanted), (place - 0.12, place + 0.35), color=INK, linewidth=1.6)
+        if ratio.wanted is not None:
+            axes.plot((ratio.wanted, ratio.wanted), (place - 0.12, place + 0.35), color=INK, linewidth=1.6)
     axes.set_xlabel("ratio (logarithmic)")
     told = "; ".join(
         f"{ratio.text}: {significant(middle(ratio) or 0.0, 3)} x, goal {goal(ratio) or 'none'}" for ratio in ratios
@@ -86,11 +85,6 @@ def _rates(rows: Sequence[Measured], frame: Frame, folder: Path) -> Picture:
     axes.set_xlabel("answers per second (logarithmic)")
     told = "; ".join(f"{label}: {significant(value, 4)}/s" for label, value in zip(labels, values, strict=True))
     return save(drawn, folder, "rates", title, f"{title}. {told}.")
-
-
-def _wanted(ratio: Ratio) -> float | None:
-    """The goal."""
-    return ratio.at_least if ratio.at_least is not None else ratio.at_most
 
 
 def _high(rows: Sequence[object]) -> float:

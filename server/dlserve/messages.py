@@ -2,8 +2,8 @@
 
 A frame is ``<u32 meta size><u32 body size><meta: msgpack><body>``. `meta` is one of the structs below, told apart by a
 tag; `body` is the concatenation of a Job's item bytes, unless they lie in a slot of shared memory, and empty for everything
-else. Times are seconds on
-`time.perf_counter`, which is one clock for all processes on Linux. A worker connects to each front end and says Hello.
+else. Times are seconds on `time.perf_counter`, which is one clock for all processes on Linux. A worker connects to each
+front end and says Hello.
 """
 
 import struct

@@ -9,8 +9,6 @@ import mmap
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
 SLOT_BYTES = 1 << 20
 """What a larger body has no room in: it follows its job in the frame."""
 SMALL_BYTES = 1 << 12
@@ -41,7 +39,7 @@ class Lender:
 
     def lend(self, body: Sequence[bytes | memoryview]) -> int:
         """Put a body into a slot; its number, NOWHERE if it is too small or too large, or none is free."""
-        size = len(body[0]) if len(body) == 1 else sum(map(len, body))
+        size = sum(map(len, body))
         if not SMALL_BYTES <= size <= SLOT_BYTES or not self._free:
             return NOWHERE
         place = self._free.pop()
@@ -70,13 +68,6 @@ class Slots:
             raise SlotError(f"{size} bytes in slot {place}; there are {SLOTS} of {SLOT_BYTES} bytes")
         begin = place * SLOT_BYTES
         return self._memory[begin : begin + size]
-
-
-def copied(body: memoryview) -> memoryview:
-    """The same bytes in a buffer of their own."""
-    copy = np.empty(len(body), np.uint8).data  # not zeroed first, unlike a bytearray
-    copy[:] = body
-    return copy
 
 
 def make() -> int:

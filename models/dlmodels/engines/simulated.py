@@ -132,12 +132,11 @@ class SimulatedModel(Model):
         if self.profile.host_load_s is not None and engine.place.host_bytes:
             self.reload_tiers = ("host", "disk")
         self._random = random.Random(f"{spec.name}:{self.profile.seed}")  # noqa: S311  a simulation's draws, seeded
-        # Any rotation of the descending probabilities is a window on two copies of them, laid end to end.
+        # Any rotation of the descending probabilities is a window on two copies of them, laid end to end; an answer is a view
+        # of it, so it is not writeable.
         weights = 1.0 / np.arange(1, spec.classes + 1, dtype=np.float64) ** 2
         twice = np.tile((weights / weights.sum()).astype(np.float32), 2)
-        self._rotations = np.lib.stride_tricks.sliding_window_view(
-            twice, spec.classes
-        )  # not writeable: an answer is a view of it
+        self._rotations = np.lib.stride_tricks.sliding_window_view(twice, spec.classes)
 
     @property
     def settings(self) -> Mapping[str, object]:

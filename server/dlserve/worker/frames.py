@@ -90,8 +90,7 @@ class FrameReader:
     def _in_slot(self, job: Job) -> memoryview | None:
         if self._slots is None:
             raise ProtocolError("a body in shared memory, and there is none")
-        items = job.items
-        size = items[0].size if len(items) == 1 else sum([item.size for item in items])
+        size = sum([item.size for item in job.items])
         if size > self._max_body_bytes:
             return None
         try:

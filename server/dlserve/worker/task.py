@@ -9,7 +9,7 @@ from dlmodels.images import InputSpec
 
 from dlserve.forward_times import ForwardTimes
 from dlserve.messages import Job
-from dlserve.slots import NOWHERE, copied
+from dlserve.slots import NOWHERE
 from dlserve.worker.service import Service
 
 
@@ -61,7 +61,7 @@ class Task(msgspec.Struct, eq=False):
     def keep(self) -> None:
         """Have a body of its own: what is in a slot may be read only until the job is answered, and by no thread beyond that."""
         if self.borrowed:
-            self.body, self.borrowed = copied(self.body), False
+            self.body, self.borrowed = memoryview(bytearray(self.body)), False
 
     @property
     def model(self) -> int:

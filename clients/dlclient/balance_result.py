@@ -5,7 +5,7 @@
         cells.jsonl      one Cell a line, written and synced when the cell has ended; the last line of an id counts
         plans/*.jsonl    the requests of each mix (dlclient.results), at one per second: each load sends them faster
         models/NAME/     the profiles as the server reads them
-        real/ID/         the stream's own result of a cell that ran in processes
+        real/ID/N/       the stream's own results of a cell that ran in processes, run by run
 
 Times are seconds as floats, sizes are bytes as integers. A reader ignores fields that it does not know, and refuses a
 schema that it does not know.
@@ -19,7 +19,7 @@ import msgspec
 from dlclient.errors import ResultError
 from dlclient.results import RUN_FILE, Environment, Interval, Latency, Reason, read_json, read_latest
 
-BALANCE_SCHEMA = "dlserve-balance/2"
+BALANCE_SCHEMA = "dlserve-balance/3"
 CELLS_FILE = "cells.jsonl"
 
 Source = Literal["model", "real"]
@@ -90,7 +90,11 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """Whether model and processes say the same of a cell."""
 
     ratios: dict[str, tuple[float, float, float]]
-    """mean, p50, p99 -> model / real, as low, middle, high of the model. One that takes too many requests is left out."""
+    """mean, p50, p99 -> model / real, as low, middle, high of a 95 % interval. One that takes too many requests is left out."""
+    real_s: dict[str, float]
+    """The same names -> the geometric mean of the runs in processes."""
+    rounds: int
+    """Runs in processes."""
     within: bool
     """All are within a tenth of 1, in the middle."""
     text: str
@@ -107,7 +111,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """That the cell took, all in."""
     figures: Figures | None = None
-    """None: it failed."""
+    """None: it failed. Of several runs in processes: of the one whose mean latency is the middle one (the lower of two)."""
     failure: str = ""
     """Why it has no figures, with what to do."""
     model: Spread | None = None
@@ -153,6 +157,8 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     """Of a cell of the model, per 8 workers."""
     real_requests: int
+    real_rounds: int
+    """Runs of a real cell, at most."""
     settling_s: float
     """What was due in so many seconds from the beginning is not counted: the workers' caches settle in them."""
     seed: int

@@ -39,8 +39,7 @@ def cell(place: Where, median_s: float, *, reasons: Sequence[Reason] = (), model
     values: dict[str, object] = {}
     if place.source == "real":
         modelled = [drawn(median_s * model_off, seed) for seed in (1, 2, 3)]
-        model = spread(modelled, 0.01, 0.002)
-        values = {"model": model, "agreement": agreement(own, model)}
+        values = {"model": spread(modelled, 0.01, 0.002), "agreement": agreement([own], modelled)}
     return Cell(
         id=place.id, where=place, started="2026-11-27T18:00:00+00:00", seconds=1.0, figures=own, reasons=tuple(reasons), **values  # type: ignore[arg-type]
     )  # fmt: skip
@@ -51,7 +50,7 @@ def balance(**more: object) -> Balance:
     made = Balance(
         schema=BALANCE_SCHEMA, kind="balance", started="2026-11-27T18:00:00+00:00", finished=None, command=("dlbench", "balance"),
         environment=ENVIRONMENT, cells=0, policies=tuple(SECONDS), profiles=(PROFILE,), scale=10.0, bandwidth=1e9, requests=20_000,
-        real_requests=6_000, settling_s=25.0, seed=3,
+        real_requests=6_000, real_rounds=5, settling_s=25.0, seed=3,
     )  # fmt: skip
     return msgspec.structs.replace(made, **more)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from dlclient.balance_result import CELLS_FILE, Cell
+from dlclient.balance_result import BALANCE_SCHEMA, CELLS_FILE, Cell
 from dlreport.balance import write_balance_report
 from dlreport.balance.answer import answer, lead
 from dlreport.balance.view import BalanceView, load_balance
@@ -124,6 +124,6 @@ def test_dlreport_knows_the_kind_and_what_is_damaged_is_said(folder: Path, tmp_p
     (broken / CELLS_FILE).write_bytes(msgspec.json.encode(one) + b"\n")
     with pytest.raises(NotAResultError, match="which nothing measures"):
         load_balance(broken)
-    (broken / "run.json").write_text('{"schema": "dlserve-balance/2", "kind": "balance"}')
+    (broken / "run.json").write_text(f'{{"schema": "{BALANCE_SCHEMA}", "kind": "balance"}}')
     with pytest.raises(NotAResultError, match="no result of dlbench balance"):
         load_balance(broken)

@@ -113,7 +113,7 @@ def _draw_agreement(view: BalanceView, frame: Frame, folder: Path) -> list[Pictu
     title = "The model against processes"
     drawn = sheet(
         title,
-        "Same requests, same options; grey: within 10 %; bars: 95 % of the model's runs with times 1 % off",
+        "Same requests, same options; grey: within 10 %; bars: 95 % intervals",
         frame,
         0.85 + 0.3 * len(cells),
     )

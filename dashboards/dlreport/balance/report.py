@@ -67,6 +67,10 @@ def _facts(view: BalanceView) -> tuple[Facts, ...]:
                     "requests of a cell",
                     f"{count(balance.requests)} for each 8 workers; in processes {count(balance.real_requests)}",
                 ),
+                (
+                    "runs in processes",
+                    f"up to {balance.real_rounds} of a cell, another while they differ too much to tell a tenth",
+                ),
                 ("not counted", f"what was due in the first {balance.settling_s:g} s"),
             ),
         ),

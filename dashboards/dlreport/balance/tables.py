@@ -110,6 +110,7 @@ def agreement_table(view: BalanceView) -> Table | None:
     columns = (
         *_SCENARIO[1:],
         Column("policy", "policy", numeric=False),
+        Column("rounds", "runs"),
         *(column for figure in _FIGURES for column in _agreement_columns(figure)),
         Column("hit_rate", "found warm", "%"),
         Column("model_hit_rate", "model", "%"),
@@ -140,7 +141,8 @@ def _agreement(cell: Cell) -> Row:
         (
             *_scenario(cell)[1:],
             name(cell.where.policy),
-            *(shown for figure in _FIGURES for shown in _compared(figure, found, judged)),
+            Shown(judged.rounds, count(judged.rounds)),
+            *(shown for figure in _FIGURES for shown in _compared(figure, judged)),
             Shown(found.hit_rate, significant(found.hit_rate * 100)),
             Shown(model.hit_rate, significant(model.hit_rate * 100)),
             _time(model.overhead_s),
@@ -149,8 +151,8 @@ def _agreement(cell: Cell) -> Row:
     )
 
 
-def _compared(figure: str, found: Figures, judged: Agreement) -> tuple[Shown, ...]:
-    own = _time(getattr(found.latency_s, figure))
+def _compared(figure: str, judged: Agreement) -> tuple[Shown, ...]:
+    own = _time(judged.real_s.get(figure))
     if figure not in judged.ratios:
         return (own, missing(), missing(), missing())
     low, middle, high = judged.ratios[figure]

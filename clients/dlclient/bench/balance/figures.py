@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, geometric_mean
 
 import numpy as np
 from scipy.stats import t as student
@@ -79,30 +79,52 @@ def spread(runs: Sequence[Figures], jitter: float, overhead_s: float) -> Spread:
 
 
 def expected(times_s: Sequence[float]) -> tuple[float, float, float]:
-    """The geometric mean of times above 0, between the ends of a 95 % prediction interval for one more.
+    """The geometric mean of times above 0, between the ends of a 95 % prediction interval for one more (Hahn, Meeker,
+    Statistical Intervals, 1991, section 4.7).
 
-    Of a normal distribution's, taken of the logarithms (Hahn, Meeker, Statistical Intervals, 1991, section 4.7): queues err by
-    factors. `times_s`: two or more.
+    `times_s`: two or more.
     """
-    logs = [math.log(one) for one in times_s]
-    count, middle = len(logs), fmean(logs)
-    deviation = math.sqrt(sum((one - middle) ** 2 for one in logs) / (count - 1))
-    half = float(student.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation * math.sqrt(1 + 1 / count)
+    return _quotient(times_s, (1.0,))
+
+
+def _quotient(over_s: Sequence[float], under_s: Sequence[float]) -> tuple[float, float, float]:
+    """The quotient of two geometric means of times above 0, in the middle of its 95 % interval.
+
+    Student's for two samples of one variance, of the logarithms: queues err by factors. At least one sample has two.
+    """
+    samples = [[math.log(one) for one in times] for times in (over_s, under_s)]
+    middle = fmean(samples[0]) - fmean(samples[1])
+    squares = sum((log - fmean(logs)) ** 2 for logs in samples for log in logs)
+    freedom = len(over_s) + len(under_s) - 2
+    error = math.sqrt(squares / freedom * (1 / len(over_s) + 1 / len(under_s)))
+    half = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return math.exp(middle - half), math.exp(middle), math.exp(middle + half)
 
 
-def agreement(real: Figures, model: Spread) -> Agreement:
-    """Whether mean, p50 and p99 of both are within a tenth, and, where they are not, whether that can be chance."""
-    pairs = {
-        "mean": (real.latency_s.mean, model.mean_s),
-        "p50": (real.latency_s.p50, model.p50_s),
-        "p99": (real.latency_s.p99, model.p99_s),
-    }
-    ratios: dict[str, tuple[float, float, float]] = {
-        name: (known[0] / own, known[1] / own, known[2] / own) for name, (own, known) in pairs.items() if own and known
-    }
+def agreement(real: Sequence[Figures], model: Sequence[Figures]) -> Agreement:
+    """Whether mean, p50 and p99 of both are within a tenth, and, where they are not, whether that can be chance.
+
+    `real`: one run or more. `model`: two or more.
+    """
+    ratios, real_s = {}, {}
+    for name in ("mean", "p50", "p99"):
+        theirs, own = ([known for one in runs if (known := getattr(one.latency_s, name))] for runs in (model, real))
+        if (len(theirs), len(own)) == (len(model), len(real)):
+            ratios[name] = _quotient(theirs, own)
+            real_s[name] = geometric_mean(own)
     apart = [_apart(name, *ratio) for name, ratio in ratios.items() if abs(ratio[1] - 1) > TOLERANCE]
-    return Agreement(ratios=ratios, within=not apart, text="; ".join(apart) or f"within {TOLERANCE:.0%}")
+    text = "; ".join(apart) or f"within {TOLERANCE:.0%}"
+    return Agreement(ratios=ratios, real_s=real_s, rounds=len(real), within=not apart, text=text)
+
+
+def is_sharp(judged: Agreement) -> bool:
+    """Whether another run would tell little: every interval is within a tenth of its middle, wherever that lies."""
+    return all(high / middle <= 1 + TOLERANCE for _, middle, high in judged.ratios.values())
+
+
+def middle_run(runs: Sequence[Figures]) -> Figures:
+    """The one whose mean latency is the middle one; of an even number, the lower of the two."""
+    return sorted(runs, key=lambda one: one.latency_s.mean or 0.0)[(len(runs) - 1) // 2]
 
 
 def _apart(name: str, low: float, middle: float, high: float) -> str:

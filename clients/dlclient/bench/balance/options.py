@@ -32,6 +32,7 @@ class BalanceOptions:
     """Mixes and loads that run in processes too; None: all of them."""
     requests: int
     real_requests: int
+    real_rounds: int
     scale: float
     bandwidth: float
     seed: int
@@ -95,6 +96,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--real-requests", type=int, default=6_000, metavar="N", help="of a cell in processes (%(default)s)"
     )
     parser.add_argument(
+        "--real-rounds", type=int, default=5, metavar="N",
+        help="runs of a cell in processes, at most: another as long as those before differ too much to tell a tenth (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--scale", type=float, default=10.0, metavar="X",
         help="all times of the published profiles times this, so that client and server are no bottleneck on few cores (%(default)g)",
     )  # fmt: skip
@@ -124,7 +129,8 @@ def read_options(given: argparse.Namespace) -> BalanceOptions:
     if not (policies and mixes and loads and _names(given.residency)):
         raise SuiteError("give at least one policy, residency, mix and load")
     for option, value in (
-        ("--requests", given.requests), ("--real-requests", given.real_requests), ("--scale", given.scale), ("--bandwidth", given.bandwidth),
+        ("--requests", given.requests), ("--real-requests", given.real_requests),
+        ("--real-rounds", given.real_rounds), ("--scale", given.scale), ("--bandwidth", given.bandwidth),
     ):  # fmt: skip
         if not 0 < value < 1e15:
             raise SuiteError(f"{option} {value}: a number above 0 is needed")
@@ -139,6 +145,7 @@ def read_options(given: argparse.Namespace) -> BalanceOptions:
         real=_real(given.real, mixes, loads),
         requests=given.requests,
         real_requests=given.real_requests,
+        real_rounds=given.real_rounds,
         scale=given.scale,
         bandwidth=given.bandwidth,
         seed=given.seed,

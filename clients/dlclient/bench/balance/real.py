@@ -60,7 +60,7 @@ def stream(options: Sequence[str], workers: int, models: Path, sending: Sending,
     if (folder / f"{_LOGS[-1]}.log").is_file():  # it got here last
         return read_streamed(folder, sending.settling_s)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with _log(folder, "server").open("w", encoding="utf-8") as log:
 
         def echo(line: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from dlclient.balance_result import CELLS_FILE, Figures, read_balance, read_cells
-from dlclient.bench.balance.figures import Answered, agreement, expected, figures, spread
+from dlclient.bench.balance.figures import Answered, agreement, expected, figures, is_sharp, middle_run, spread
 from dlclient.bench.balance.folder import BalanceFolder
 from dlclient.bench.balance.model import most_in_flight, play
 from dlclient.bench.balance.options import BalanceOptions, add_options, read_options
@@ -104,10 +104,41 @@ def of(mean_s: float, p99_s: float | None) -> Figures:
     ],
 )
 def test_the_agreement_says_whether_a_difference_can_be_chance(runs: list[Figures], within: bool, said: str) -> None:
-    judged = agreement(of(1.0, 2.0), spread(runs, jitter=0.01, overhead_s=0.0))
+    judged = agreement([of(1.0, 2.0)], runs)
     assert judged.within is within
     assert judged.text.startswith(said)
     assert set(judged.ratios) == {"mean", "p50"} | ({"p99"} if runs[0].latency_s.p99 else set())
+    assert set(judged.real_s) == set(judged.ratios)
+
+
+def test_the_agreement_of_several_runs_is_of_their_geometric_means_and_as_sure_as_it_says() -> None:
+    judged = agreement([of(1.0, 2.0), of(4.0, 2.0)], [of(2.0, 2.0), of(2.0, 2.1)])
+    assert judged.real_s["mean"] == pytest.approx(2.0)
+    assert judged.ratios["mean"][1] == pytest.approx(1.0)
+    assert judged.rounds == 2
+    draws = random.Random(6)
+    inside, widths = 0, []
+    for _ in range(1000):
+        model, real = ([of(draws.lognormvariate(0.0, 0.1), None) for _ in range(runs)] for runs in (10, 5))
+        low, middle, high = agreement(real, model).ratios["mean"]
+        inside += low <= 1 <= high
+        widths.append(high / middle)
+    assert inside / 1000 == pytest.approx(0.95, abs=0.025)
+    assert sum(widths) / 1000 < expected([one.latency_s.mean or 0.0 for one in model])[2]  # than one run alone
+
+
+def test_a_cell_runs_again_for_as_long_as_its_interval_is_wider_than_a_tenth_wherever_its_middle_lies() -> None:
+    alike = [of(1.0, 2.0), of(1.01, 2.0), of(0.99, 2.0)]
+    assert is_sharp(agreement([of(5.0, 2.0)], alike))
+    assert not is_sharp(agreement([of(1.0, 2.0)], [of(0.9, 2.0), of(1.1, 2.0), of(1.0, 2.0)]))
+    assert not is_sharp(agreement([of(1.0, 1.5), of(1.0, 2.5)], alike))
+
+
+def test_the_figures_of_a_cell_are_of_the_run_in_the_middle() -> None:
+    runs = [of(3.0, 1.0), of(1.0, 1.0), of(2.0, 1.0), of(4.0, 1.0)]
+    assert middle_run(runs) is runs[2]
+    assert middle_run(runs[:3]) is runs[2]
+    assert middle_run(runs[:1]) is runs[0]
 
 
 def test_one_more_run_lies_in_the_interval_that_is_expected_as_often_as_it_says() -> None:

@@ -13,7 +13,7 @@ from tests.conftest import COMMANDS
 ROOT = Path(__file__).parents[4]
 SMALL = (
     *("--policies", "predicted", "--residency", "all", "--mixes", "uniform", "--loads", "0.3", "--workers", "1", "--scale", "1"),
-    *("--requests", "2400", "--real-requests", "200"),
+    *("--requests", "2400", "--real-requests", "200", "--real-rounds", "2"),
 )  # fmt: skip
 
 
@@ -40,7 +40,9 @@ def test_a_comparison_runs_in_the_model_and_in_processes_and_is_drawn(
     assert real.model is not None
     assert real.agreement is not None
     assert real.model.overhead_s > 0
-    assert read_run(folder / "real" / real.id).plan.requests == 200
+    runs = sorted(one for one in (folder / "real" / real.id).iterdir() if one.is_dir())
+    assert [one.name for one in runs] == ["1", "2"][: real.agreement.rounds]
+    assert [read_run(one).plan.requests for one in runs] == [200] * len(runs)
     assert "model and processes agree within 10% in" in done.stdout
     drawn = subprocess.run([COMMANDS / "dlreport", folder], capture_output=True, text=True, timeout=120, check=False)
     assert drawn.returncode == 0, drawn.stderr

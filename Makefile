@@ -44,7 +44,7 @@ check: install ## formatting, lint, types
 demo: install ## serve four small models, stream warm and cold at them, and report: results/demo (PORT=8080)
 	@$(BIN)/python -m dlclient.demo --port $(PORT)
 
-bench: install ## what the server, a cold reload and dlbench cost, as ratios measured in one run: results/serving (needs wrk); ROUNDS=5
+bench: install ## what the server, a cold reload and dlbench cost, as ratios measured in one run: results/serving and others (needs wrk); ROUNDS=5
 	@$(BIN)/python server/benchmarks/serving.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/front_ends.py --rounds $(ROUNDS)
 	@$(BIN)/python server/benchmarks/reload.py

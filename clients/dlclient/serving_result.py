@@ -4,6 +4,7 @@ Times are seconds as floats. Every target of a run was asked in each round, one 
 neighbours in time.
 """
 
+import statistics
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """Targets of one part were measured in turns and may be compared."""
     target: str
     clients: int
+    """0: an open loop, whose requests are sent when they are due."""
     body: str = ""
     """What each request held."""
     settings: str = ""
@@ -52,9 +54,27 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     """At most one of the two is set; none: nothing was asked for."""
 
     @property
+    def median(self) -> float | None:
+        """Over the rounds; None where there are none."""
+        return statistics.median(self.values) if self.values else None
+
+    @property
     def wanted(self) -> float | None:
         """The goal, whichever way; None: nothing was asked for."""
         return self.at_most if self.at_least is None else self.at_least
+
+    @property
+    def goal(self) -> str:
+        """What was asked for, in words."""
+        return "" if self.wanted is None else f"at {'most' if self.at_least is None else 'least'} {self.wanted:g}"
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median is what was asked for; None: nothing was, or nothing was measured."""
+        found, wanted = self.median, self.wanted
+        if found is None or wanted is None:
+            return None
+        return found <= wanted if self.at_least is None else found >= wanted
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+from book import Book, now, ratios, write
+from dlclient.serving_result import Measured, Ratio, Round
 from dlserve import hardware
 from driving import START_S, Server, check_tools, dlserve, end_all_when_told, load, write_script
-from serving import BODY_BYTES, ZERO
+from serving import BODY_BYTES, ZERO, rate
 
 CLIENTS = 2
 CONNECTIONS = 4
@@ -27,49 +29,52 @@ GAIN, NO_LOSS = 1.7, 0.9
 """What is asked for with two front ends: on so many cores, and on fewer."""
 
 
-def rate(server: Server, seconds: int, script: Path) -> float:
-    """Requests per second of all client processes together."""
+def ask(server: Server, seconds: int, script: Path) -> Round:
+    """All client processes together: their requests per second, and the middle of their medians."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         loads = [pool.submit(load, server, "/predict/zero", CONNECTIONS, seconds, script) for _ in range(CLIENTS)]
-        return sum(one.result().rate_per_s for one in loads)
+        rounds = [one.result() for one in loads]
+    halves = [one.p50_s for one in rounds if one.p50_s is not None]
+    return Round(p50_s=statistics.median(halves), rate_per_s=sum(one.rate_per_s for one in rounds))
 
 
-def compare(fronts: int, rounds: int, seconds: int, folder: Path) -> float:
-    """Print the rates, and the ratio; the median ratio."""
+def compare(fronts: int, rounds: int, seconds: int, folder: Path, book: Book) -> None:
+    """The rates, and the ratio."""
     script = write_script(folder, "raw", os.urandom(BODY_BYTES), {"Content-Type": "image/jpeg"})
+    found: dict[str, list[Round]] = {"1 front end": [], f"{fronts} front ends": []}
     with (
         dlserve(folder / "one.log") as one,
         dlserve(folder / "several.log", "--front-ends", str(fronts)) as several,
     ):
-        for server in (one, several):
+        servers = dict(zip(found, (one, several), strict=True))
+        for server in servers.values():
             httpx.put(f"{server.url}/services/zero", json=ZERO, timeout=START_S).raise_for_status()
-            rate(server, 1, script)
-        pairs = []
+            ask(server, 1, script)
         for number in range(rounds):
-            if number % 2:  # whoever is first may find a cooler machine
-                pairs.append((rate(one, seconds, script), rate(several, seconds, script)))
-            else:
-                second = rate(several, seconds, script)
-                pairs.append((rate(one, seconds, script), second))
-            print(f"  round {number + 1} of {rounds} done", file=sys.stderr)
-    cores = hardware.cores()
-    print(
-        f"\n{fronts} front ends beside one, {CLIENTS} client processes with {CONNECTIONS} connections each, {cores} cores"
-    )
-    for name, rates_ in zip(("one", "several"), zip(*pairs, strict=True), strict=True):
-        print(f"  {name:<10} {statistics.median(rates_):7.0f} requests/s")
-    enough = cores >= ENOUGH_CORES
-    ratios = [more / less for less, more in pairs]
-    middle = statistics.median(ratios)
-    print(
-        f"  requests/s, {fronts} front ends / one: {middle:.2f} x ({min(ratios):.2f} to {max(ratios):.2f}),"
-        f" goal at least {GAIN if enough else NO_LOSS}: {'met' if middle >= (GAIN if enough else NO_LOSS) else 'NOT met'}"
-    )
+            turns = list(servers.items())
+            for name, server in turns if number % 2 else reversed(turns):  # whoever is first may find a cooler machine
+                found[name].append(ask(server, seconds, script))
+            print(f"  front ends: round {number + 1} of {rounds} done", file=sys.stderr)
+    clients = CLIENTS * CONNECTIONS
+    for name, measured in found.items():
+        book.measured.append(
+            Measured(
+                part="front ends",
+                target=name,
+                clients=clients,
+                body=f"{BODY_BYTES // 1000} KB, raw",
+                rounds=tuple(measured),
+            )
+        )
+    enough = hardware.cores() >= ENOUGH_CORES
+    first, second = found
+    values = ratios(book, "front ends", (second, clients), (first, clients), rate)
+    text = f"requests/s, {second} / one, on {hardware.cores()} cores"
+    book.ratios.append(Ratio(text=text, values=values, at_least=GAIN if enough else NO_LOSS))
     if not enough:
         print(
-            f"  {cores} cores are too few to judge the gain, which needs {ENOUGH_CORES}: this says what sharing costs"
+            f"{hardware.cores()} cores are too few to judge the gain, which needs {ENOUGH_CORES}: this says what sharing costs"
         )
-    return middle
 
 
 def main() -> int:
@@ -78,13 +83,16 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=int, default=3, help="of each measurement")
     options.add_argument("--front-ends", type=int, default=2)
+    options.add_argument("--results", type=Path, default=Path("results/front-ends"))
     given = options.parse_args()
     if missing := check_tools():
         print(f"front_ends.py: {missing}", file=sys.stderr)
         return 1
     end_all_when_told()
+    began, book = now(), Book()
     with tempfile.TemporaryDirectory() as folder:
-        compare(given.front_ends, given.rounds, given.seconds, Path(folder))
+        compare(given.front_ends, given.rounds, given.seconds, Path(folder), book)
+    write(given.results, "What several front ends give", began, given.seconds, book)
     return 0
 
 

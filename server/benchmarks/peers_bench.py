@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from book import Book, now, ratios, write
 from dlclient.serving_result import Measured, Ratio
 from driving import COMMANDS, HERE, START_S, Server, check_tools, dlserve, end_all_when_told, running, write_script
-from serving import BODY_BYTES, JPEG, ZERO, Ask, Book, now, rate, ratios, take_turns, write
+from serving import BODY_BYTES, JPEG, ZERO, Ask, rate, take_turns
 
 ENVIRONMENTS = HERE.parent.parent / ".peers"
 APPS = HERE / "peers"
@@ -290,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if problem := check_tools():
         print(f"make bench-peers: {problem}", file=sys.stderr)
         return 1
-    began, book = now(), Book([], [], [])
+    began, book = now(), Book()
     with tempfile.TemporaryDirectory() as made:
         for peer in PEERS:
             if peer.name not in asked:

@@ -25,6 +25,7 @@ from functools import partial, reduce
 from pathlib import Path
 
 import httpx
+from book import Book, now, write
 from dlclient import samples
 from dlclient.serving_result import Ratio
 from dlclient.statistics import PERCENTILE_FLOORS
@@ -32,7 +33,7 @@ from dlserve.forward_times import ForwardTimes
 from driving import START_S, Server, build, check_tools, dlserve, end_all_when_told, load, write_script
 from overload import Call, Client
 from prometheus_client.parser import text_string_to_metric_families
-from serving import JPEG, NETWORKS, Book, loop_times, now, write
+from serving import JPEG, NETWORKS, loop_times
 
 GOAL = 0.10
 SHARE = 0.6
@@ -194,7 +195,7 @@ def main() -> int:
                 bench.round(names)
                 print(f"  prediction: round {number + 1} of {given.rounds} done", file=sys.stderr)
         floors = [floor(name, repository, image, given.rounds, given.seconds) for name in names]
-    book = Book([], [*bench.ratios(), *floors], [])
+    book = Book(ratios=[*bench.ratios(), *floors])
     write(given.results, "How well the time of a call is foretold", began, given.seconds, book)
     print(f"errors are interpolated within buckets that end at {bench.bounds()} %")
     return 0

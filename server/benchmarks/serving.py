@@ -21,7 +21,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http.client import HTTPConnection
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,10 +31,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import msgspec
+from book import Book, now, ratios, write
 from dlclient import samples
-from dlclient.environment import environment
-from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Round, Serving, Stage
+from dlclient.serving_result import Measured, Ratio, Round, Stage
 from dlmodels import images
 from dlmodels.engines import create_engine
 from dlmodels.repository import read_model
@@ -49,20 +47,6 @@ ZERO = {"mllib": "simulated", "parameters": {"mllib": {"decode": False}}}
 _STAGE_CALLS = 2000
 _TURNS = 3
 """Answers that each client of a real network waits for, at least: a time that is too short for one would tell nothing."""
-
-
-@dataclass
-class Book:
-    """What a run has found so far."""
-
-    measured: list[Measured]
-    ratios: list[Ratio]
-    stages: list[Stage]
-
-    def rounds(self, part: str, target: str, clients: int) -> tuple[Round, ...]:
-        """Of one target; none where it failed."""
-        found = (one for one in self.measured if (one.part, one.target, one.clients) == (part, target, clients))
-        return next(found).rounds
 
 
 @dataclass(frozen=True)
@@ -105,14 +89,6 @@ def _guarded(failed: dict[str, str], ask: Ask, do: Callable[[Ask], Round]) -> Ro
     except (RuntimeError, subprocess.TimeoutExpired) as exc:
         failed[ask.name] = str(exc)[:300]
         return None
-
-
-def ratios(
-    book: Book, part: str, ours: tuple[str, int], theirs: tuple[str, int], of: Callable[[Round], float]
-) -> tuple[float, ...]:
-    """Round by round; none where one of them failed."""
-    pairs = zip(book.rounds(part, *ours), book.rounds(part, *theirs), strict=False)
-    return tuple(of(one) / of(other) for one, other in pairs)
 
 
 def zero_bodies(folder: Path) -> dict[str, tuple[str, Path, str]]:
@@ -321,55 +297,6 @@ def network(name: str, rounds: int, seconds: int, folder: Path, book: Book) -> N
     ]
 
 
-def show(result: Serving) -> None:
-    """The result for people who do not open the report."""
-    for one in result.measured:
-        what = f"{one.part:<14} {one.target:<22} {one.clients:>3} clients"
-        if one.failure:
-            print(f"  {what}  failed: {one.failure}")
-            continue
-        middle = statistics.median(each.rate_per_s for each in one.rounds)
-        times = [each.p50_s for each in one.rounds if each.p50_s is not None]
-        used = {part: statistics.median(each.cpu_s[part] for each in one.rounds) for part in one.rounds[0].cpu_s}
-        shown = "  ".join(f"{part} {value * 1e6:.0f}" for part, value in used.items())
-        print(f"  {what}  p50 {statistics.median(times) * 1e3:8.3f} ms  {middle:9.1f} /s  CPU us: {shown}")
-    for stage in result.stages:
-        print(f"  {stage.target}: {stage.stage:<24} {stage.seconds * 1e6:7.1f} us")
-    for ratio in result.ratios:
-        goal = ""
-        if ratio.at_least is not None or ratio.at_most is not None:
-            goal = f"goal at least {ratio.at_least}" if ratio.at_most is None else f"goal at most {ratio.at_most}"
-        values = sorted(ratio.values)
-        if values:
-            middle = statistics.median(values)
-            print(f"  {ratio.text:<58} {middle:6.2f} {ratio.unit}  ({values[0]:.2f} to {values[-1]:.2f})  {goal}")
-
-
-def write(folder: Path, title: str, started: str, seconds: int, book: Book) -> None:
-    """run.json of what a program has found, and what it says."""
-    result = Serving(
-        schema=SERVING_SCHEMA,
-        kind="serving",
-        title=title,
-        started=started,
-        seconds=seconds,
-        command=tuple(sys.argv),
-        environment=environment(),
-        measured=tuple(book.measured),
-        ratios=tuple(book.ratios),
-        stages=tuple(book.stages),
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
-    show(result)
-    print(f"\nresult: {folder}   (dlreport {folder})")
-
-
-def now() -> str:
-    """ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def parts(given: str) -> tuple[str, ...]:
     """`--only`. Raises ArgumentTypeError naming what there is."""
     found = tuple(given.split(","))
@@ -393,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if problem := check_tools():
         print(f"make bench: {problem}", file=sys.stderr)
         return 1
-    began, book = now(), Book([], [], [])
+    began, book = now(), Book()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         if "zero" in given.only:

@@ -13,11 +13,14 @@ import pytest
 from dlclient.environment import environment
 from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Round, Serving, read_serving
 from dlreport.cli import main as dlreport
-from dlreport.serving.answer import answer, goal, meets
+from dlreport.serving.answer import answer
+from dlserve.hardware import cores
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "server/benchmarks/serving.py"
 STARVATION = ROOT / "server/benchmarks/starvation.py"
+OVERLOAD = ROOT / "server/benchmarks/overload.py"
+FRONT_ENDS = ROOT / "server/benchmarks/front_ends.py"
 PEERS = ROOT / "server/benchmarks/peers_bench.py"
 PREDICTION = ROOT / "server/benchmarks/prediction.py"
 
@@ -75,13 +78,41 @@ def test_a_quantile_lies_in_the_bucket_where_its_share_of_the_calls_is_reached(m
     assert (twice.calls, twice.since(errors)) == (16, errors)
 
 
-def test_a_rare_models_calls_are_held_against_what_the_batcher_states() -> None:
-    done = run(STARVATION, "--rounds", 1, "--seconds", 5)
+def test_a_rare_models_calls_are_held_against_what_the_batcher_states(tmp_path: Path) -> None:
+    done = run(STARVATION, "--rounds", 1, "--seconds", 5, "--results", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("failed 0") == 2
     # The batch that runs and 4 more of 60 ms, its own 10 ms; then also two loads of 200 ms. None takes less than it sleeps.
-    bounds_ms = re.findall(r"longest rare call / the bound \(([0-9]+) to [0-9]+ ms\) +[0-9.]+ x", done.stdout)
-    assert [int(one) >= least for one, least in zip(bounds_ms, (310, 710), strict=True)] == [True, True], done.stdout
+    for ratio, least in zip(read_serving(tmp_path).ratios, (310, 710), strict=True):
+        bound_ms = re.search(r"longest rare call / the bound \(([0-9]+) to [0-9]+ ms\)", ratio.text)
+        assert bound_ms is not None
+        assert int(bound_ms[1]) >= least
+        assert len(ratio.values) == 1
+        assert ratio.values[0] > 0
+
+
+def test_an_overload_is_judged_by_answers_in_time_refusals_memory_and_recovery(tmp_path: Path) -> None:
+    done = run(OVERLOAD, "--seconds", 3, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = read_serving(tmp_path)
+    assert [one.target for one in result.measured] == ["dlserve, at capacity", "dlserve, at 2 x capacity"]
+    assert all(one.rounds[0].rate_per_s > 0 for one in result.measured)
+    useful, refusal, memory, recovery = result.ratios
+    assert [ratio.goal for ratio in result.ratios] == ["at least 0.95", "at most 50", "at most 1.05", "at most 2"]
+    assert all(ratio.values[0] > 0 for ratio in (useful, refusal, memory))
+    assert recovery.values[0] >= 0
+    assert dlreport([str(tmp_path)]) == 0
+    assert "open loop" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_several_front_ends_are_held_against_one_by_what_the_cores_allow(tmp_path: Path) -> None:
+    done = run(FRONT_ENDS, "--rounds", 1, "--seconds", 1, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = read_serving(tmp_path)
+    assert [(one.target, one.clients) for one in result.measured] == [("1 front end", 8), ("2 front ends", 8)]
+    (ratio,) = result.ratios
+    assert ratio.goal == ("at least 1.7" if cores() >= 4 else "at least 0.9")
+    assert len(ratio.values) == 1
 
 
 @pytest.mark.parametrize(
@@ -95,14 +126,20 @@ def test_a_rare_models_calls_are_held_against_what_the_batcher_states() -> None:
     ],
 )
 def test_a_goal_is_about_the_median_of_the_rounds(ratio: Ratio, words: str, verdict: bool | None) -> None:
-    assert (goal(ratio), meets(ratio)) == (words, verdict)
+    assert (ratio.goal, ratio.met) == (words, verdict)
 
 
-def test_a_peer_without_figures_is_a_row_that_says_why(tmp_path: Path) -> None:
-    rows = (
-        Measured(part="zero", target="dlserve", clients=8, rounds=(Round(p50_s=0.001, rate_per_s=9.0),)),
-        Measured(part="Other", target="Other", clients=8, failure="cannot be installed here: no such package"),
-    )
+def test_ratios_that_have_no_logarithm_are_in_the_table_and_not_in_the_picture(tmp_path: Path) -> None:
+    found = (Ratio(text="nothing came", values=(0.0,), at_least=0.95), Ratio(text="less", unit="%", values=(-1.0, 2.0)))
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode(serving(ratios=found)))
+    assert dlreport([str(tmp_path)]) == 0
+    rows = list(csv.DictReader((tmp_path / "tables/ratios.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["met"] for row in rows] == ["no", ""]
+    assert not (tmp_path / "pictures").exists() or not list((tmp_path / "pictures").iterdir())
+
+
+def serving(**more: object) -> Serving:
+    """run.json."""
     result = Serving(
         schema=SERVING_SCHEMA,
         kind="serving",
@@ -111,9 +148,18 @@ def test_a_peer_without_figures_is_a_row_that_says_why(tmp_path: Path) -> None:
         seconds=1.0,
         command=(),
         environment=environment(),
-        measured=rows,
+        measured=(),
         ratios=(),
     )
+    return msgspec.structs.replace(result, **more)
+
+
+def test_a_peer_without_figures_is_a_row_that_says_why(tmp_path: Path) -> None:
+    rows = (
+        Measured(part="zero", target="dlserve", clients=8, rounds=(Round(p50_s=0.001, rate_per_s=9.0),)),
+        Measured(part="Other", target="Other", clients=8, failure="cannot be installed here: no such package"),
+    )
+    result = serving(measured=rows)
     (tmp_path / "run.json").write_bytes(msgspec.json.encode(result))
     assert answer(result) == "Peers: 0 of 0 goals met, 1 targets without figures"
     assert dlreport([str(tmp_path)]) == 0

@@ -8,7 +8,6 @@ from dlclient.serving_result import Measured, Ratio, Serving
 from matplotlib.axes import Axes
 
 from dlreport.quantity import significant
-from dlreport.serving.answer import goal, meets, middle
 from dlreport.style import (
     BLUE,
     GREEN,
@@ -25,6 +24,11 @@ from dlreport.style import (
     sheet,
 )
 
+_DRAWN = {
+    "x": ("ratios", "Ratios, and what was asked for", "ratio (logarithmic)"),
+    "%": ("percents", "Percentages, and what was asked for", "percent (logarithmic)"),
+}
+"""Unit -> name, title and axis of the picture. Others, and what has no logarithm, stand in the table alone."""
 _ROW_IN = 0.34
 _LEFT_IN = 3.6
 
@@ -33,18 +37,18 @@ def draw(result: Serving, frame: Frame, folder: Path) -> list[Picture]:
     """Those that there is something to show in."""
     made = []
     with house_style():
-        ratios = [ratio for ratio in result.ratios if ratio.values and ratio.unit == "x"]
-        if ratios:
-            made.append(_ratios(ratios, frame, folder))
+        for unit, drawing in _DRAWN.items():
+            ratios = [ratio for ratio in result.ratios if ratio.unit == unit and min(ratio.values, default=0.0) > 0]
+            if ratios:
+                made.append(_ratios(ratios, *drawing, frame, folder))
         rates = [one for one in result.measured if one.rounds and one.clients == 8]
         if rates:
             made.append(_rates(rates, frame, folder))
     return made
 
 
-def _ratios(ratios: Sequence[Ratio], frame: Frame, folder: Path) -> Picture:
+def _ratios(ratios: Sequence[Ratio], name: str, title: str, label: str, frame: Frame, folder: Path) -> Picture:
     """Median, range over the rounds, and the goal as a line, on a logarithmic axis."""
-    title = "Ratios, and what was asked for"
     drawn = sheet(
         title, "Dot: median over the rounds; bar: from the least to the most; line: the goal", frame, _high(ratios)
     )
@@ -52,21 +56,27 @@ def _ratios(ratios: Sequence[Ratio], frame: Frame, folder: Path) -> Picture:
     shown = [value for ratio in ratios for value in (*ratio.values, ratio.wanted) if value]
     log_axis(axes, "x", min(shown) / 1.15, max(shown) * 1.15)
     for place, ratio in enumerate(ratios):
-        found = middle(ratio)
+        found = ratio.median
         assert found is not None
-        color = {True: GREEN, False: VERMILLION, None: BLUE}[meets(ratio)]
+        color = {True: GREEN, False: VERMILLION, None: BLUE}[ratio.met]
         axes.plot((min(ratio.values), max(ratio.values)), (place, place), color=color, linewidth=2)
         axes.plot(found, place, "o", color=color, markersize=6)
         axes.annotate(
-            f"{significant(found, 3)} x", (found, place), (0, 5), textcoords="offset points", fontsize=8, ha="center"
+            f"{significant(found, 3)} {ratio.unit}",
+            (found, place),
+            (0, 5),
+            textcoords="offset points",
+            fontsize=8,
+            ha="center",
         )
         if ratio.wanted is not None:
             axes.plot((ratio.wanted, ratio.wanted), (place - 0.12, place + 0.35), color=INK, linewidth=1.6)
-    axes.set_xlabel("ratio (logarithmic)")
+    axes.set_xlabel(label)
     told = "; ".join(
-        f"{ratio.text}: {significant(middle(ratio) or 0.0, 3)} x, goal {goal(ratio) or 'none'}" for ratio in ratios
+        f"{ratio.text}: {significant(ratio.median or 0.0, 3)} {ratio.unit}, goal {ratio.goal or 'none'}"
+        for ratio in ratios
     )
-    return save(drawn, folder, "ratios", title, f"{title}. {told}.")
+    return save(drawn, folder, name, title, f"{title}. {told}.")
 
 
 def _rates(rows: Sequence[Measured], frame: Frame, folder: Path) -> Picture:

@@ -5,7 +5,6 @@ import statistics
 from dlclient.serving_result import Measured, Ratio, Serving
 
 from dlreport.quantity import milliseconds, significant
-from dlreport.serving.answer import goal, meets, middle
 from dlreport.table import Cell, Column, Row, Table, missing, name
 
 _PARTS = ("front", "workers", "all")
@@ -22,7 +21,7 @@ def ratios_table(result: Serving) -> Table | None:
         Column("goal", "goal", numeric=False),
         Column("met", "met", numeric=False),
     )
-    rows = tuple(Row(_ratio_cells(ratio), strong=meets(ratio) is not None) for ratio in result.ratios)
+    rows = tuple(Row(_ratio_cells(ratio), strong=ratio.met is not None) for ratio in result.ratios)
     return Table("ratios", "Ratios", columns, rows) if rows else None
 
 
@@ -57,8 +56,8 @@ def stages_table(result: Serving) -> Table | None:
 
 
 def _ratio_cells(ratio: Ratio) -> tuple[Cell, ...]:
-    found = middle(ratio)
-    met = meets(ratio)
+    found = ratio.median
+    met = ratio.met
     figures = (
         [missing()] * 3
         if found is None
@@ -69,13 +68,18 @@ def _ratio_cells(ratio: Ratio) -> tuple[Cell, ...]:
         name(ratio.text),
         *figures,
         name(ratio.unit),
-        name(goal(ratio)),
+        name(ratio.goal),
         Cell(verdict, verdict, "error" if met is False else ""),
     )
 
 
 def _measured_cells(one: Measured) -> tuple[Cell, ...]:
-    head = (name(one.part), name(one.target), Cell(one.clients, str(one.clients)), name(one.body))
+    head = (
+        name(one.part),
+        name(one.target),
+        Cell(one.clients, str(one.clients) if one.clients else "open loop"),
+        name(one.body),
+    )
     tail = (name(one.settings), Cell(one.failure, one.failure, "error" if one.failure else ""))
     if not one.rounds:
         return (*head, Cell(0, "0"), *([missing()] * 5), *tail)

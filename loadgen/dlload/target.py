@@ -1,6 +1,7 @@
 """The server under test: what it tells of itself by its own API, and whether that fits what is asked of it."""
 
 import logging
+import time
 from dataclasses import replace
 
 from dlclient.client import Client
@@ -16,11 +17,14 @@ from dlload.options import StreamOptions
 __all__ = ["Target", "Worker", "find_target", "look_again", "look_at", "protocol_name"]
 
 logger = logging.getLogger(__name__)
+UP_S = 60.0
+"""How long the workers of a server that has just been started may take to come up."""
+_LOOK_S = 0.2
 
 
 def find_target(client: Client, options: StreamOptions) -> tuple[Target, tuple[str, ...]]:
-    """The server, with every service that the options ask for, and their names. Raises TargetError."""
-    target = _look(client, options)
+    """The server with all its workers up and every service that the options ask for, and their names. Raises TargetError."""
+    target = _with_all_workers(client, options, _look(client, options))
     if target.style == "deepdetect":
         target = _create_missing(client, options, target)
     services = _services(target, options)
@@ -80,6 +84,24 @@ def _look(client: Client, options: StreamOptions) -> Target:
             return kserve.look_at(_asker(options))
         except TargetError as other:
             raise TargetError(f"{exc}; nor is it another server that can be told by asking: {other}") from exc
+
+
+def _with_all_workers(client: Client, options: StreamOptions, target: Target) -> Target:
+    """The target once they are up: one that came later would find its weights cold in a phase that is to be warm."""
+    by = time.monotonic() + UP_S
+    waits = False
+    while down := [str(worker.worker) for worker in target.workers if not worker.up]:
+        workers = f"worker {', '.join(down)} of {len(target.workers)}"
+        if time.monotonic() >= by:
+            raise TargetError(
+                f"{target.url}: {workers} did not come up in {UP_S:g} s; see the server's log, or start it with fewer --workers"
+            )
+        if not waits:
+            logger.info("waiting for %s of %s to come up", workers, target.url)
+            waits = True
+        time.sleep(_LOOK_S)
+        target = look_again(client, options, target)
+    return target
 
 
 def _look_kserve(client: Client, options: StreamOptions) -> Target:

@@ -163,7 +163,7 @@ def _judge_temperature(records: Sequence[Record], expected: Expected) -> tuple[t
         return (), ()
     seen = ", ".join(f"{count} {cache or 'unknown'}" for cache, count in found.most_common())
     cures = {
-        "warm": "give the cache room for all models (dlserve --cache-mb), or stream fewer --services",
+        "warm": "see the server's log for what was loaded meanwhile: give the cache room for all models (dlserve --cache-mb), or stream fewer --services",
         "host": "this server has no such tier; leave host out of --phases",
         "disk": "see why the server did not reload the weights: its log, its version",
     }

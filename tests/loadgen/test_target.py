@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from dlclient.client import Client
+from dlload import target as target_module
 from dlload.errors import TargetError
 from dlload.options import StreamOptions
 from dlload.target import find_target, look_at, protocol_name
@@ -26,6 +27,9 @@ DLSERVE = {
             {"worker": 2, "up": True, "budget_bytes": 900, "generation": 0},
         ]
     },
+}
+ALL_UP = DLSERVE | {
+    "dlserve": {"workers": [{"worker": worker, "up": True, "budget_bytes": 900} for worker in range(3)]}
 }
 BARE = {"services": [{"name": "squeezenet"}, {"name": "ambulance"}], "version": "v0.29.0"}
 
@@ -91,13 +95,13 @@ def test_what_is_no_server_is_told(answer: Callable[[httpx.Request], httpx.Respo
 
 
 def test_all_services_are_asked_in_alphabetical_order_and_named_ones_as_named() -> None:
-    assert find_target(server(DLSERVE), options())[1] == ("alexnet", "vgg16")
-    assert find_target(server(DLSERVE), options(services=("vgg16", "alexnet")))[1] == ("vgg16", "alexnet")
+    assert find_target(server(ALL_UP), options())[1] == ("alexnet", "vgg16")
+    assert find_target(server(ALL_UP), options(services=("vgg16", "alexnet")))[1] == ("vgg16", "alexnet")
 
 
 def test_a_missing_service_is_told_with_those_that_there_are() -> None:
     with pytest.raises(TargetError, match=r"no service resnet (.*alexnet, vgg16.*)--model-dir"):
-        find_target(server(DLSERVE), options(services=("vgg16", "resnet")))
+        find_target(server(ALL_UP), options(services=("vgg16", "resnet")))
 
 
 def test_a_server_without_services_tells_how_to_get_one() -> None:
@@ -135,10 +139,29 @@ def test_a_service_that_cannot_be_created_tells_why() -> None:
         find_target(client(answer), options(services=("resnet18",), model_dir=Path("/models")))
 
 
+def test_workers_that_come_up_are_waited_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module, "_LOOK_S", 0.0)
+    heads = iter((DLSERVE, DLSERVE, ALL_UP))
+    with caplog.at_level(logging.INFO):
+        target, _ = find_target(client(lambda _: httpx.Response(200, json={"head": next(heads)})), options())
+    assert all(worker.up for worker in target.workers)
+    assert target.workers_to_pin(("vgg16",)) == (0, 1, 2)
+    told = [record.message for record in caplog.records if record.name == target_module.__name__]
+    assert told == ["waiting for worker 1 of 3 of http://server:1 to come up"]
+
+
+def test_a_worker_that_does_not_come_up_is_told_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module, "UP_S", 0.0)
+    with pytest.raises(
+        TargetError, match=r"http://server:1: worker 1 of 3 did not come up in 0 s; see the server's log"
+    ):
+        find_target(server(DLSERVE), options())
+
+
 def test_another_number_of_workers_than_asked_for_is_told() -> None:
-    assert find_target(server(DLSERVE), options(gpu_num=2))[0].is_dlserve
-    with pytest.raises(TargetError, match=r"--gpu-num 8: .* runs 2 workers; start it with dlserve --workers 8"):
-        find_target(server(DLSERVE), options(gpu_num=8))
+    assert find_target(server(ALL_UP), options(gpu_num=3))[0].is_dlserve
+    with pytest.raises(TargetError, match=r"--gpu-num 8: .* runs 3 workers; start it with dlserve --workers 8"):
+        find_target(server(ALL_UP), options(gpu_num=8))
 
 
 def test_a_number_of_workers_that_cannot_be_checked_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

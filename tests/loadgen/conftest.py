@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 from dlclient.results import Record, Run, read_records, read_run
+from dlclient.stability import FEWEST_IN_WINDOW
 
 from tests.loadgen.fake_servers import Listener
 
@@ -217,6 +218,8 @@ class Locust:
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
 
+NO_TREND = 8 * FEWEST_IN_WINDOW - 1
+"""Requests of a phase that are too few to show one: a fake that answers in half a millisecond is slower in its first ones."""
 QUICK = ("--headless", "--no-report", "--results", "out", "--images", "pictures")
 
 

@@ -13,7 +13,7 @@ import pytest
 from dlclient.results import Seeds, read_plan, read_run
 from dlload.options import COMMAND_LINE_ONLY
 
-from tests.loadgen.conftest import QUICK, STREAM, Call, Reply, codes, end, wait_until
+from tests.loadgen.conftest import NO_TREND, QUICK, STREAM, Call, Reply, codes, end, wait_until
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("pictures")
 
 def test_warm_and_cold_against_dlserve(serve: Serve, locust: Start, tmp_path: Path) -> None:
     server = serve()
-    run, records, said = end(locust(*QUICK, "-u", "4", "-H", server.url, "--requests", "80", "--seed", "5"), 0)
+    run, records, said = end(locust(*QUICK, "-u", "4", "-H", server.url, "--requests", str(NO_TREND), "--seed", "5"), 0)
     assert (run.verdict, run.interrupted, run.simulated, run.target.protocol) == ("valid", False, False, "raw")
-    assert [phase.temperatures for phase in run.phases] == [{"warm": 80}, {"disk": 80}]
+    assert [phase.temperatures for phase in run.phases] == [{"warm": NO_TREND}, {"disk": NO_TREND}]
     header, slots = read_plan(tmp_path / "out")
     for phase in ("warm", "disk"):
         own = sorted((record for record in records if record.phase == phase), key=lambda record: record.index)
@@ -36,11 +36,11 @@ def test_warm_and_cold_against_dlserve(serve: Serve, locust: Start, tmp_path: Pa
         ]
         assert all(record.due_s <= record.sent_s <= (record.first_byte_s or 0) <= record.done_s for record in own)
     assert header.seeds == run.plan.seeds == Seeds.all(5)
-    assert [len(server.measured(cache)) for cache in (None, "disk")] == [80, 80]
+    assert [len(server.measured(cache)) for cache in (None, "disk")] == [NO_TREND, NO_TREND]
     # every model ran on every worker before each of the clocks started
     pinned = [(call.service, call.worker) for call in server.calls if call.worker is not None]
     assert sorted(pinned) == sorted([("alpha", 0), ("alpha", 1), ("beta", 0), ("beta", 1)] * 2)
-    assert "VALID: 80 requests a phase, 4 users" in said
+    assert f"VALID: {NO_TREND} requests a phase, 4 users" in said
     assert run.plan.users == 4
     # what a cold request takes longer is the 20 ms that the fake says it loads
     disk = run.phases[1]
@@ -188,7 +188,7 @@ def test_a_bug_at_the_start_does_not_hang(serve: Serve, locust: Start, tmp_path:
 
 
 def test_cold_before_warm_has_its_rate_too(serve: Serve, locust: Start) -> None:
-    ask = ("--phases", "disk,warm", "--requests", "40")
+    ask = ("--phases", "disk,warm", "--requests", str(NO_TREND))
     run, _, said = end(locust(*QUICK, *ask, "-H", serve().url), 0)
     assert [phase.name for phase in run.phases] == ["disk", "warm"]
     assert run.phases[0].services["alpha"].load_bytes_per_s == pytest.approx(40e6 / 0.020)

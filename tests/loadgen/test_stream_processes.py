@@ -14,7 +14,7 @@ import psutil
 import pytest
 from dlclient.results import parse_records, read_plan, read_run
 
-from tests.loadgen.conftest import QUICK, Call, Reply, codes, end, free_port, two, wait_until
+from tests.loadgen.conftest import NO_TREND, QUICK, Call, Reply, codes, end, free_port, two, wait_until
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
@@ -43,7 +43,9 @@ class Holding:
 
 def test_two_processes_send_one_plan_and_give_one_result(serve: Serve, locust: Start, tmp_path: Path) -> None:
     server = serve()
-    run, records, said = end(locust(*QUICK, *LENIENT, *two(), *SCHEDULE, "-H", server.url), 0)
+    run, records, said = end(
+        locust(*QUICK, *LENIENT, *two(), *SCHEDULE, "--requests", str(NO_TREND), "-H", server.url), 0
+    )
     _, slots = read_plan(tmp_path / "out")
     assert (run.verdict, run.interrupted, run.plan.shares) == ("valid", False, 2)
     for phase, cache in (("warm", None), ("disk", "disk")):

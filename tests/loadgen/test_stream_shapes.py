@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from dlclient.results import Record, Slot, read_plan
 
-from tests.loadgen.conftest import QUICK, Call, codes, end, two
+from tests.loadgen.conftest import NO_TREND, QUICK, Call, codes, end, two
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
@@ -35,7 +35,7 @@ def planned(slots: list[Slot]) -> list[tuple[int, str, str]]:
 
 def test_an_open_loop_sends_every_slot_at_its_due_time(serve: Serve, locust: Start, tmp_path: Path) -> None:
     server = serve()
-    run, records, said = end(locust(*WARM, "--rate", "200", "--requests", "100", "-H", server.url), 0)
+    run, records, said = end(locust(*WARM, "--rate", "200", "--requests", str(NO_TREND), "-H", server.url), 0)
     header, slots = read_plan(tmp_path / "out")
     assert run.verdict == "valid"
     assert header.load == run.plan.load == "200/s poisson"
@@ -44,9 +44,9 @@ def test_an_open_loop_sends_every_slot_at_its_due_time(serve: Serve, locust: Sta
         {slot.index: slot.due_s for slot in slots}, abs=2e-6
     )
     assert all(record.due_s <= record.sent_s <= (record.first_byte_s or 0) <= record.done_s for record in records)
-    assert len(server.measured(None)) == 100
+    assert len(server.measured(None)) == NO_TREND
     (phase,) = run.phases
-    assert phase.offered_per_s == pytest.approx(100 / (slots[-1].due_s or 0))
+    assert phase.offered_per_s == pytest.approx(NO_TREND / (slots[-1].due_s or 0))
     assert phase.total.dropped == 0
     assert run.plan.users == 100, "as many may be in flight unless -u says otherwise"
     assert "200/s poisson" in said

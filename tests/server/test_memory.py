@@ -10,8 +10,9 @@ import httpx
 import psutil
 import pytest
 from dlmodels.engines.host import allocating
+from dlserve.front.dispatch import SWEEP_S
 
-from tests.conftest import Server, sample, status_of
+from tests.conftest import Server, sample, simulated, status_of
 from tests.server.conftest import NETWORK, photograph
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -36,6 +37,20 @@ def worker_of(server: Server) -> psutil.Process:
         child for child in psutil.Process(server.process.pid).children() if "dlserve.worker" in child.cmdline()
     ]
     return worker
+
+
+def test_the_body_of_a_long_call_is_gone_once_it_is_answered(start_server: Callable[..., Server]) -> None:
+    """Not at the next collection of cycles: a long call's client is watched by a task that knows the call."""
+    server = start_server("--workers", "1", "--devices", "cpu").wait_ready()
+    (front,) = [one for one in psutil.Process(server.process.pid).children() if "dlserve.front" in one.cmdline()]
+    body = bytes(8 * MIB)
+    with server.client() as client:
+        simulated(client, "slow", forward_s=2 * SWEEP_S)
+        assert client.post("/predict/slow", content=body, headers=JPEG).status_code == 200
+        before = front.memory_info().rss
+        for _ in range(20):
+            assert client.post("/predict/slow", content=body, headers=JPEG).status_code == 200
+    assert front.memory_info().rss - before < 4 * len(body)
 
 
 def test_a_thousand_loads_of_8_models_leave_memory_where_it_was_after_50(

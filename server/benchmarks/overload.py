@@ -28,6 +28,8 @@ WORKERS = 2
 CAPACITY = WORKERS / FORWARD_S
 DEADLINE_S = 0.5
 BODY = b"x" * 60_000
+LATER_S = 5.0
+"""After the overload. Who has not recovered by then has missed the goal of 2 s."""
 RECOVERED = 10
 """Calls in a row that are in time: then the overload is over."""
 
@@ -116,7 +118,7 @@ async def measure(url: str, seconds: float, book: Book) -> None:
     before = memory_bytes(processes)
     overloaded = await client.phase(2 * CAPACITY, seconds, draws)
     after = memory_bytes(processes)
-    later = await client.phase(CAPACITY / 2, 5, draws)
+    later = await client.phase(CAPACITY / 2, LATER_S, draws)
 
     print(
         f"\noverload: {WORKERS} simulated workers of {1 / FORWARD_S:g} images/s, deadline {DEADLINE_S * 1e3:g} ms, {seconds:g} s each"
@@ -131,7 +133,7 @@ async def measure(url: str, seconds: float, book: Book) -> None:
     useful, useful_overloaded = (one.rounds[0].rate_per_s for one in book.measured)
     refusals_ms = sorted(call.seconds * 1e3 for call in overloaded if call.status == 429)
     slowest_ms = (refusals_ms[int(0.99 * len(refusals_ms))],) if refusals_ms else ()
-    back_s = recovery_s(later)
+    back_s = min(recovery_s(later), LATER_S)  # infinity is no JSON
     book.ratios += [
         Ratio(text="answers in time, 2 x capacity / capacity", values=(useful_overloaded / useful,), at_least=0.95),
         Ratio(text="time to a refusal, 99 % of them", unit="ms", values=slowest_ms, at_most=50),

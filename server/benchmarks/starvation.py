@@ -21,7 +21,7 @@ from time import perf_counter
 
 from book import Book, now, write
 from dlclient import local_server
-from dlclient.serving_result import Ratio
+from dlclient.serving_result import Measured, Ratio
 from dlserve.worker.batcher import TURNS
 from dlserve.worker.eviction import residence_s
 from overload import Call, Client, write_model
@@ -123,7 +123,9 @@ def measure(part: Part, models: Path, rounds: int, seconds: float, book: Book) -
     bounds_ms = sorted(one.bound_s * 1e3 for one in found)
     worst = [max(call.seconds for call in one.rare) / one.bound_s for one in found if one.rare]
     text = f"{part.name}: longest rare call / the bound ({bounds_ms[0]:.0f} to {bounds_ms[-1]:.0f} ms)"
-    book.ratios.append(Ratio(text=text, values=(max(worst),) if worst and not failed else (), at_most=1))
+    book.ratios.append(Ratio(text=text, values=(max(worst),) if worst else (), at_most=1))
+    if failed:
+        book.measured.append(Measured(part="starvation", target=part.name, clients=0, failure=f"{failed} calls failed"))
 
 
 def _half(calls: Sequence[Call]) -> float:

@@ -291,9 +291,8 @@ def test_nothing_of_the_weights_stays_when_unloaded(ort: Engine, tmp_path: Path)
         prepared.unload()
         assert prepared._session is None
         resident.append(psutil.Process().memory_info().rss)
-    assert median(resident[100:]) < median(resident[:10]) + (
-        10 << 20
-    )  # one is now and then read before the pages are back
+    # Medians: one is now and then read before the pages are back.
+    assert median(resident[100:]) < median(resident[:10]) + (10 << 20)
 
 
 def test_a_model_too_large_for_the_machine_is_not_begun(

@@ -348,9 +348,8 @@ class Dispatcher:
             pool.ended(view, request, coming, cost, ended)
             if flight.watcher is not None:
                 flight.watcher.cancel()
-                flight.watcher = (
-                    None  # it refers to the flight: the body would stay until the next collection of cycles
-                )
+                # It refers to the flight: the body would stay until the next collection of cycles.
+                flight.watcher = None
         if isinstance(answer, Failure):
             if known == view.resident.get(service) == EXPECTED:
                 del view.resident[service]  # it did not come to a load

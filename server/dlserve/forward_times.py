@@ -96,7 +96,13 @@ class ForwardTimes:
             return self.seconds(more)
         if more <= 0:
             return 0.0
-        return max(self.seconds(images + more) - self.seconds(images), 0.0)
+        known = self._seconds
+        fewer_s, all_s = known.get(images), known.get(images + more)
+        if fewer_s is None:
+            fewer_s = self.seconds(images)
+        if all_s is None:
+            all_s = self.seconds(images + more)
+        return all_s - fewer_s if all_s > fewer_s else 0.0
 
     def limit(self, most: int) -> int:
         """The images beyond which a batch no longer pays, at most `most`: its time per image has stopped falling.

@@ -11,7 +11,7 @@ from dlserve.config import Limits
 from dlserve.errors import ApiError, BodyTimeoutError, BodyTooLargeError, QueueFullError
 from dlserve.front import asgi
 from dlserve.front.asgi import Bodies, DisconnectedError, Receive
-from dlserve.front.http import Exchange
+from dlserve.front.http import Exchange, Piece
 
 LIMITS = Limits(body_bytes=100, images=1, pixels=1, queue=1, queue_bytes=150)
 
@@ -31,8 +31,8 @@ def sending(*pieces: bytes | None, ends: bool = True) -> Receive:
     return receive
 
 
-def read(bodies: Bodies, receive: Receive, declared: int = 0) -> Sequence[bytes]:
-    async def run() -> Sequence[bytes]:
+def read(bodies: Bodies, receive: Receive, declared: int = 0) -> Sequence[Piece]:
+    async def run() -> Sequence[Piece]:
         sweep = asyncio.create_task(bodies.sweep())
         try:
             return await bodies.read({b"content-length": str(declared).encode()}, receive)

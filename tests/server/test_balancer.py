@@ -333,13 +333,16 @@ def test_a_call_is_in_time_for_a_batch_that_begins_so_much_later_than_the_one_be
     first, _ = view.sent(asked(0.0))
     view.sent(asked(0.0))
     view.answered(first, 1, 0.02)
-    late, too_late = (asked(now, decode_s=0.001, between_s=0.004) for now in (0.022, 0.024))
-    assert expected.in_worker_s(late, view) == pytest.approx(0.018 + 0.01), "with the one that is about to run"
-    assert finish_s(too_late, view) == pytest.approx(0.016 + 0.02)
+
+    def late(now: float) -> Request:
+        return asked(now, decode_s=0.001, between_s=0.004)
+
+    assert expected.in_worker_s(late(0.022), view) == pytest.approx(0.018 + 0.01), "with the one that is about to run"
+    assert finish_s(late(0.024), view) == pytest.approx(0.016 + 0.02)
     view.limits[ONE] = 1
-    assert finish_s(late, view) == pytest.approx(0.018 + 0.02)
+    assert finish_s(late(0.022), view) == pytest.approx(0.018 + 0.02)
     view.limits[ONE] = 2
-    view.sent(late)
+    view.sent(late(0.022))
     assert [coming.images for coming in view.batches] == [2]
 
 

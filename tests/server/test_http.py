@@ -113,7 +113,7 @@ def _come(*pieces: bytes) -> bytes:
         if taken:
             await asyncio.gather(*protocol.tasks)
             assert protocol.cycle.response_complete, "`receive` tells that the body has ended"
-        return taken
+        return bytes(taken)
 
     return asyncio.run(run())
 

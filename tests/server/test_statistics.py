@@ -2,13 +2,13 @@
 
 import pytest
 from dlserve.front import tally
-from dlserve.front.statistics import MOST_ROWS, STAGES, Histogram, Row, Served, Statistics
+from dlserve.front.statistics import MOST_ROWS, STAGES, Histogram, Row, Served, Statistics, Timing
 from dlserve.front.tally import Tally
 
 
 def row(images: int, batch_size: int, worker: int = 0, off: float | None = None, sent_s: float = 1.0) -> Row:
     """Stage i of it takes i / 1000 s, beginning with 1."""
-    timing = {stage: place / 1000 for place, stage in enumerate(STAGES, 1)}
+    timing = Timing(*(place / 1000 for place, _ in enumerate(STAGES, 1)))
     return images, batch_size, "warm", worker, off, 0.75, sent_s, timing
 
 

@@ -3,10 +3,10 @@
 from dlmodels.spec import ModelSpec
 from dlserve.front import tally
 from dlserve.front.services import Service
-from dlserve.front.statistics import Row, Served, Statistics
+from dlserve.front.statistics import STAGES, Row, Served, Statistics, Timing
 from dlserve.front.tally import Tally, joined, statistics_of
 
-TIMING = dict.fromkeys(("wire", "decode", "queue", "demote", "load", "forward", "post"), 0.25)
+TIMING = Timing(*[0.25] * len(STAGES))
 
 
 def row(batch_size: int) -> Row:

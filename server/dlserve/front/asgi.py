@@ -18,7 +18,7 @@ from dlserve.errors import (
     QueueFullError,
     UnauthorizedError,
 )
-from dlserve.front.http import Exchange
+from dlserve.front.http import Exchange, Piece
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -56,7 +56,7 @@ class Bodies:
         """By this front end."""
         self._readings: set[_Reading] = set()
 
-    async def read(self, headers: dict[bytes, bytes], receive: Receive) -> list[bytes]:
+    async def read(self, headers: dict[bytes, bytes], receive: Receive) -> list[Piece]:
         """The body as the pieces that came. Give them back with `release`.
 
         Raises BodyTooLargeError, BodyTimeoutError, QueueFullError (too many bytes held in all) or DisconnectedError.
@@ -64,7 +64,7 @@ class Bodies:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._limits.body_bytes:
             raise self._too_large()
-        pieces: list[bytes] = []
+        pieces: list[Piece] = []
         size = 0
         reading = _Reading(asyncio.current_task())
         self._readings.add(reading)
@@ -93,7 +93,7 @@ class Bodies:
             self._readings.discard(reading)
         return pieces
 
-    def whole(self, exchange: Exchange) -> list[bytes]:
+    def whole(self, exchange: Exchange) -> list[Piece]:
         """The body, if all of it has come; nothing otherwise: then `read` it. The same but that nothing has to look after it."""
         body = exchange.take_whole()
         if not body:
@@ -111,11 +111,11 @@ class Bodies:
                     reading.expired = True
                     reading.task.cancel()
 
-    def release(self, pieces: Iterable[bytes]) -> None:
+    def release(self, pieces: Iterable[Piece]) -> None:
         """The body is no longer needed."""
         self._give_back(sum(map(len, pieces)))
 
-    def _hold(self, piece: bytes, before: int) -> None:
+    def _hold(self, piece: Piece, before: int) -> None:
         """Count a piece of a body of which there were so many bytes before."""
         if before + len(piece) > self._limits.body_bytes:
             raise self._too_large()
@@ -140,9 +140,9 @@ class Bodies:
             f"the body is larger than {self._limits.body_bytes >> 20} MiB; send fewer or smaller images, or raise --max-body-mb"
         )
 
-    def decoded(self, headers: dict[bytes, bytes], pieces: list[bytes]) -> bytes:
+    def decoded(self, headers: dict[bytes, bytes], pieces: list[Piece]) -> bytes:
         """The body in one piece, gzip or deflate undone. Raises BadJsonError or BodyTooLargeError."""
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding == b"identity":
             return body

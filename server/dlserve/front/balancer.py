@@ -86,13 +86,13 @@ class WorkerView:
     """Calls were answered since the batches were last filled up."""
     learned_until: float = 0.0
     """The end of the latest forward that was learned from."""
+    asker: "Request | None" = field(default=None, compare=False, repr=False)
+    """Who has asked for its `outlook` last, if nothing has come or gone since: `told` is the answer."""
+    told: "Outlook" = field(default=(0.0, None, 0.0), compare=False, repr=False)
 
-    def sent(self, request: "Request", seen: "Outlook | None" = None) -> tuple[Coming, float]:
-        """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work.
-
-        `seen`: its `outlook`, if that is known.
-        """
-        _, coming, cost = seen or outlook(request, self)
+    def sent(self, request: "Request") -> tuple[Coming, float]:
+        """A request goes there: the batch that it is thought to run in, and the seconds that it adds to the work."""
+        _, coming, cost = outlook(request, self)
         if coming is None:
             if not self.batches:
                 self.running_since = request.now
@@ -106,17 +106,21 @@ class WorkerView:
         coming.seconds += cost
         self.in_flight += 1
         self.work_s += cost
+        self.asker = None
         return coming, cost
 
     def answered(self, coming: Coming, images: int, at: float, *, ran: bool = True) -> None:
         """A request that was sent is answered. `at`: when its forward ended, or, if it never `ran`, it was dropped."""
-        batches = self.batches
+        batches, self.asker = self.batches, None
         runs = batches[0]
         if not coming.open:
             gone_s = self._leave([coming], images)
         elif ran and runs.service == coming.service and runs.open and runs.images == images:
             gone_s = runs.seconds
             del batches[0]
+            self.ragged = True
+        elif ran and runs.service == coming.service and runs.open and runs.images > images:
+            gone_s = runs.keep(runs.images - images)
             self.ragged = True
         else:  # whatever batch it was thought to run in, those that are answered are those that came first
             mine = [one for one in batches if one.service == coming.service and one.open]
@@ -146,7 +150,8 @@ class WorkerView:
         self.ragged = False
         if len(self.batches) < 2:
             return
-        runs, before = self.batches[0], dict[int, Coming]()
+        before: dict[int, Coming] = {}
+        runs = self.batches[0]
         for coming in [one for one in self.batches if one.open]:
             first = before.get(coming.service)
             before[coming.service] = coming
@@ -200,40 +205,50 @@ Outlook = tuple[float, Coming | None, float]
 """What a request would find on a worker, see `outlook`."""
 
 
-def outlook(request: Request, worker: WorkerView) -> Outlook:
+def outlook(request: Request, worker: WorkerView) -> Outlook:  # noqa: C901  in one piece: see below
     """What the request would find there: seconds of work that end before its own adds to them, the waiting batch that it
-    would join (None: it opens another), and what it adds.
+    would join (None: it opens another), and what it adds. Of a worker to which nothing comes in between it is found once.
     """
+    if worker.asker is request:
+        return worker.told
     if worker.ragged:
         worker.fill()
     batches, joined, ahead_s = worker.batches, None, worker.work_s
     service, forward_s = request.service, request.forward_s
-    if batches:  # every call of the server comes by here, more than once: nothing is called that need not be
+    if batches:  # every call of the server comes by here, once for each worker: nothing is called that need not be
         runs = batches[0]
-        done_s = request.now - worker.running_since
-        done_s = 0.0 if done_s < 0.0 else min(runs.seconds, done_s)
+        runs_s, done_s = runs.seconds, request.now - worker.running_since
+        if done_s < 0.0:
+            done_s = 0.0
+        elif done_s > runs_s:
+            done_s = runs_s
         ahead_s -= done_s
         behind_s = 0.0
         for place in range(len(batches) - 1, 0, -1):
             coming = batches[place]
             if coming.service == service:
                 # The next batch begins with what is decoded by then.
-                in_time = place > 1 or runs.seconds - done_s + request.between_s >= request.decode_s
+                in_time = place > 1 or runs_s - done_s + request.between_s >= request.decode_s
                 if in_time and _may_join(request, coming, worker):
                     joined, ahead_s = coming, ahead_s - behind_s
                 break
             behind_s += coming.seconds
         else:
             # The one that runs may not have begun.
-            in_time = request.now + request.decode_s < worker.running_since + request.between_s
-            if in_time and runs.service == service and _may_join(request, runs, worker):
-                joined, ahead_s = runs, runs.seconds - done_s
+            if (
+                runs.service == service
+                and request.now + request.decode_s < worker.running_since + request.between_s
+                and _may_join(request, runs, worker)
+            ):
+                joined, ahead_s = runs, runs_s - done_s
         if joined is not None and request.times is not None:
             forward_s = request.times.added(joined.images, request.images)
     ahead_s = max(ahead_s, 0.0)
-    if request.cache is None and service in worker.resident:
-        return ahead_s, joined, forward_s
-    return ahead_s, joined, forward_s + load_s_on(request, worker)
+    if request.cache is not None or service not in worker.resident:
+        forward_s += load_s_on(request, worker)
+    worker.asker = request
+    worker.told = told = ahead_s, joined, forward_s
+    return told
 
 
 def _may_join(request: Request, coming: Coming, worker: WorkerView) -> bool:

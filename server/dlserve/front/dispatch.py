@@ -20,7 +20,7 @@ from dlserve.errors import (
     QueueFullError,
     RequestError,
 )
-from dlserve.front.balancer import EXPECTED, Outlook, Request, WorkerView, outlook
+from dlserve.front.balancer import EXPECTED, Request, WorkerView
 from dlserve.front.expectation import Expectation
 from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
@@ -28,6 +28,7 @@ from dlserve.front.policies import Policy
 from dlserve.front.pool import WorkerPool
 from dlserve.front.prefetching import Prefetcher
 from dlserve.front.services import Service
+from dlserve.front.statistics import Timing
 from dlserve.messages import Cancel, Failure, FailureKind, Item, Job, Reply
 from dlserve.slots import NOWHERE
 
@@ -41,6 +42,10 @@ SPIN_S = 200e-6
 sleeps: to be woken would cost about as much as the call."""
 _SAME_S = 1e-6
 """Calls of one batch tell the same end of their forward, but for the rounding of floats."""
+QUICK_S = 1e-3
+_LEARN_EVERY_S = 1e-3
+"""From calls that spend less than the former in a worker no more is learned than one in so long: their times do not change
+more quickly, and to learn from each would take a twentieth of what the call costs."""
 STALE_S = 2.0
 """What was learned of a model longer ago than this refuses no call: one is let through, to learn from."""
 LONE_IN_A_ROW = 16
@@ -100,7 +105,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """A call's answer, the worker that gave it, and where its time went: seconds by stage, and in all."""
 
     reply: Reply
-    timing: dict[str, float]
+    timing: Timing
     total_s: float
     predicted_s: float
     """What it was expected to take in the worker; 0 where nothing was known of its model yet."""
@@ -118,8 +123,6 @@ class _Choice(NamedTuple):
 
     view: WorkerView
     request: Request
-    seen: Outlook
-    """What it finds there."""
     predicted_s: float
     """As in `Outcome`."""
 
@@ -229,15 +232,14 @@ class Dispatcher:
             if position is None:
                 raise self._full(min(view.work_s for view in views))
             view = views[position]
-            seen = outlook(request, view)
-            predicted_s = expected.in_worker_s(request, view, seen)
+            predicted_s = expected.in_worker_s(request, view)
             if call.deadline is not None:
                 self._check_deadline(call.deadline, expected, request.now, predicted_s)
             if self._pool.claim(view, self._queue):  # else another front end was faster
                 break
         if self._prefetcher is not None and pinned is None and view.in_flight and request.service in view.resident:
             self._prefetcher.consider(call.service, request)
-        return _Choice(view, request, seen, predicted_s if expected.forward.known else 0.0)
+        return _Choice(view, request, predicted_s if expected.forward.known else 0.0)
 
     async def _chosen_in_time(self, call: PredictCall) -> _Choice:
         """The same where no worker is up: wait for one. Raises NoWorkerError if none comes, or ClientLeftError."""
@@ -333,7 +335,7 @@ class Dispatcher:
             if not self._spinning:
                 self._spin()
         waits = bool(view.batches)
-        coming, cost, known = pool.began(view, request, chosen.seen)
+        coming, cost, known = pool.began(view, request)
         flight.size = coming.images if waits else 0
         ended: float | None = None
         try:
@@ -375,15 +377,15 @@ class Dispatcher:
         now = perf_counter()
         call, sent, stages = flight.call, flight.sent, reply.stages
         self.counts.late += call.deadline is not None and now > call.deadline
-        timing = {  # by STAGES, in their order
-            "wire": (stages.received - sent) + (now - stages.replied),
-            "decode": stages.decode,
-            "queue": stages.queue,
-            "demote": stages.demote,
-            "load": stages.load,
-            "forward": stages.forward,
-            "post": stages.post,
-        }
+        timing = Timing(
+            (stages.received - sent) + (now - stages.replied),
+            stages.decode,
+            stages.queue,
+            stages.demote,
+            stages.load,
+            stages.forward,
+            stages.post,
+        )
         return Outcome(reply, timing, now - call.began, chosen.predicted_s, chosen.view, flight)
 
     def learn(self, outcome: Outcome) -> None:
@@ -391,6 +393,11 @@ class Dispatcher:
         reply, view, flight = outcome.reply, outcome.view, outcome.flight
         stages, images, service = reply.stages, len(reply.predictions), flight.call.service
         expected = service.expectation
+        if view.prefetched and self._prefetcher is not None:
+            self._prefetcher.answered(service, view)
+        if stages.in_worker_s < QUICK_S and stages.replied - expected.learned_at < _LEARN_EVERY_S:
+            view.learned_until = max(view.learned_until, _ended(reply))
+            return
         expected.learned_at = stages.replied
         expected.learn_call(stages.decode / images, stages.post)
         if outcome.predicted_s:
@@ -406,8 +413,6 @@ class Dispatcher:
                 expected.learn_between(ended - stages.forward - could_begin, stages.forward)
             view.learned_until = ended
             expected.learn_forward(stages.forward, reply.batch_size)
-        if view.prefetched and self._prefetcher is not None:
-            self._prefetcher.answered(service, view)
 
     # ---- looking after long calls
 

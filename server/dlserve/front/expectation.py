@@ -7,7 +7,7 @@ from types import MappingProxyType
 from dlmodels.engines.base import Temperature
 
 from dlserve.forward_times import ForwardTimes
-from dlserve.front.balancer import MOST_MARGIN, Outlook, Request, WorkerView, most_images, outlook
+from dlserve.front.balancer import MOST_MARGIN, Request, WorkerView, most_images, outlook
 
 FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
@@ -71,17 +71,23 @@ class Expectation:
         known = self.load_s.get(source)
         return self.weights_bytes / FIRST_GUESS_BYTES_PER_S[source] if known is None else known
 
-    def in_worker_s(self, request: Request, worker: WorkerView, seen: Outlook | None = None) -> float:
-        """What the request is expected to take in that worker, from its arrival to its reply. `seen`: its `outlook`."""
-        ahead_s, joined, cost = seen or outlook(request, worker)
-        in_worker_s = max(ahead_s, request.decode_s) + cost + self.rest_s
-        if not worker.batches or joined is worker.batches[0]:
+    def in_worker_s(self, request: Request, worker: WorkerView) -> float:
+        """What the request is expected to take in that worker, from its arrival to its reply."""
+        ahead_s, joined, cost = outlook(request, worker)
+        in_worker_s = (max(request.decode_s, ahead_s)) + cost + self.rest_s
+        batches = worker.batches
+        if not batches or joined is batches[0]:
             return in_worker_s
-        begins_s = ahead_s - (joined.seconds if joined else 0.0)
-        images = request.images + (joined.images if joined else 0)
+        begins_s, images = ahead_s, request.images
+        if joined is not None:
+            begins_s -= joined.seconds
+            images += joined.images
+        more = self.joiners.expected(images, begins_s)
+        if not more:
+            return in_worker_s
         most = max(most_images(request, worker), images)
-        grown = min(images + self.joiners.expected(images, begins_s), most)
-        return in_worker_s + self.forward.added(images, max(round(grown), request.images) - images)
+        grown = max(round(min(images + more, most)), request.images)
+        return in_worker_s + self.forward.added(images, grown - images)
 
     def learn_forward(self, forward_s: float, batch_size: int) -> None:
         """A batch of `batch_size` images took `forward_s`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlserve.board import Board
 from dlserve.errors import NoWorkerError, RequestError
-from dlserve.front.balancer import EXPECTED, Coming, Outlook, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Coming, Request, WorkerView
 from dlserve.front.link import Link, WorkerLostError
 from dlserve.front.services import Registry, Service
 from dlserve.messages import (
@@ -182,9 +182,9 @@ class WorkerPool:
         if self.board is not None:
             self.board.ended(view.index, 0.0)
 
-    def began(self, view: WorkerView, request: Request, seen: Outlook) -> tuple[Coming, float, str]:
+    def began(self, view: WorkerView, request: Request) -> tuple[Coming, float, str]:
         """A call was sent: its batch, the seconds that it adds, and how the worker has its model, "warm" or EXPECTED."""
-        coming, cost_s = view.sent(request, seen)
+        coming, cost_s = view.sent(request)
         if self.board is not None:
             self.board.works(view.index, cost_s)
         known = view.resident.get(request.service)

@@ -29,16 +29,12 @@ def worth_prefetching(request: Request, weights_bytes: int, workers: Sequence[Wo
     Of several the one with the quickest load, then the most room. Cold starts are measured, never helped.
     """
     service = request.service
-    free = [
-        position
-        for position, worker in enumerate(workers)
-        if not worker.in_flight
-        and not worker.prefetching
-        and not worker.hinted
-        and service not in worker.resident
-        and service not in worker.awaited
-        and worker.free_bytes >= weights_bytes
-    ]
+    free: list[int] = []
+    for position, worker in enumerate(workers):  # of nearly all calls this is all: nobody is idle and without the model
+        if worker.in_flight or service in worker.resident or worker.prefetching:
+            continue
+        if not worker.hinted and service not in worker.awaited and worker.free_bytes >= weights_bytes:
+            free.append(position)
     if (
         not free
         or request.cache not in (None, "warm")

@@ -14,8 +14,21 @@ import msgspec
 from msgspec import field
 from msgspec.structs import astuple
 
-STAGES = ("wire", "decode", "queue", "demote", "load", "forward", "post")
-"""`wire` is the way to the worker and back; the others are the worker's own account."""
+
+class Timing(msgspec.Struct, frozen=True, gc=False):
+    """Where a call's time went after the front end had chosen its worker, in seconds."""
+
+    wire: float
+    """The way to the worker and back; the others are the worker's own account."""
+    decode: float
+    queue: float
+    demote: float
+    load: float
+    forward: float
+    post: float
+
+
+STAGES = Timing.__struct_fields__
 CALL_BUCKETS_S = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0,
@@ -26,10 +39,9 @@ ERROR_BUCKETS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 MOST_ROWS = 256
 """Answered calls that wait to be counted: so few that counting them delays nobody."""
-Row = tuple[int, int, str, int, float | None, float, float, Mapping[str, float]]
+Row = tuple[int, int, str, int, float | None, float, float, Timing]
 """An answered call: its images, those of its forward, the temperature that it found, its worker, how far off the prediction
-was (None: there was none), seconds until its answer was there and until it was sent, and those of its stages, by STAGES in
-their order."""
+was (None: there was none), seconds until its answer was there and until it was sent, and those of its stages."""
 
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -186,7 +198,7 @@ class Served:
         if self._rows:
             rows, self._rows = self._rows, []
             images, sizes, cache, workers, off, there_s, sent_s, timings = zip(*rows, strict=True)
-            stages = dict(zip(STAGES, zip(*(timing.values() for timing in timings), strict=True), strict=True))
+            stages = dict(zip(STAGES, zip(*map(astuple, timings), strict=True), strict=True))
             self.codes[200] += len(rows)
             self.images += sum(images)
             for temperature, calls in Counter(cache).items():

@@ -16,7 +16,7 @@ import msgspec
 from dlserve.errors import ApiError, NoWorkerError, QueueFullError, UnexpectedError
 from dlserve.front.asgi import Bodies, DisconnectedError, Receive, Scope, answer_error, check_key, left
 from dlserve.front.dispatch import ClientLeftError, Dispatcher, Outcome, PredictCall
-from dlserve.front.http import JSON, Exchange
+from dlserve.front.http import JSON, Exchange, Piece
 from dlserve.front.metrics import Metrics
 from dlserve.front.parameters import header_timeout_s
 from dlserve.front.services import Registry, Service
@@ -51,7 +51,7 @@ class Question(Protocol):
         """The answer."""
 
 
-Dialect = Callable[[Scope, Headers, list[bytes]], Question]
+Dialect = Callable[[Scope, Headers, list[Piece]], Question]
 """(scope, headers, the body as it came) -> what is asked. Raises ApiError where that names no service."""
 
 
@@ -135,17 +135,6 @@ class Calls:
             outcome.timing,
         )
         service.served.succeeded(service.statistics, row)
-
-
-def head(outcome: Outcome) -> dict[str, object]:
-    """What every API's answer says of the call: `time` in milliseconds, `timing` in seconds by stage."""
-    return {
-        "time": outcome.total_s * 1e3,
-        "timing": outcome.timing,
-        "cache": outcome.reply.cache,
-        "worker": outcome.worker,
-        "batch_size": outcome.reply.batch_size,
-    }
 
 
 def uris(call: PredictCall, outcome: Outcome) -> Sequence[str]:

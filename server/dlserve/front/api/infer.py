@@ -6,10 +6,10 @@ from dlserve.config import Limits
 from dlserve.errors import NotFoundError, RequestError
 from dlserve.front import parameters
 from dlserve.front.api import tensors
-from dlserve.front.api.calls import Headers, Question, Rendered, head
+from dlserve.front.api.calls import Headers, Question, Rendered
 from dlserve.front.asgi import Bodies, Scope, to_json
 from dlserve.front.dispatch import Outcome, PredictCall
-from dlserve.front.http import JSON
+from dlserve.front.http import JSON, Piece
 from dlserve.front.parameters import Output
 
 PREFIX = "/v2/models/"
@@ -40,7 +40,7 @@ class Infer:
         self._limits = limits
         self._bodies = bodies
 
-    def __call__(self, scope: Scope, headers: Headers, pieces: list[bytes]) -> Question:
+    def __call__(self, scope: Scope, headers: Headers, pieces: list[Piece]) -> Question:
         """What is asked. Raises ApiError."""
         path: str = scope["path"]
         name, _, rest = path[len(PREFIX) : -len(SUFFIX)].partition("/")
@@ -107,4 +107,10 @@ def _execution(given: dict[str, Any]) -> dict[str, Any]:
 
 def _told(outcome: Outcome) -> dict[str, object]:
     """What DeepDetect's head says. The protocol has no objects in `parameters`, so `timing` is one as a JSON string."""
-    return head(outcome) | {"timing": to_json(outcome.timing).decode()}
+    return {
+        "time": outcome.total_s * 1e3,
+        "timing": to_json(outcome.timing).decode(),
+        "cache": outcome.reply.cache,
+        "worker": outcome.worker,
+        "batch_size": outcome.reply.batch_size,
+    }

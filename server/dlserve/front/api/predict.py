@@ -2,14 +2,19 @@
 
 from typing import Any
 
+from dlmodels.engines.base import Temperature
+from msgspec import Struct
+
 from dlserve.config import Config
 from dlserve.errors import InputError, RequestError
 from dlserve.front import parameters
 from dlserve.front.api import deepdetect, raw
-from dlserve.front.api.calls import Headers, Question, Rendered, head, uris
+from dlserve.front.api.calls import Headers, Question, Rendered, uris
 from dlserve.front.asgi import Bodies, Scope, to_json
 from dlserve.front.dispatch import Outcome, PredictCall
 from dlserve.front.fetch import Fetcher
+from dlserve.front.http import Piece
+from dlserve.front.statistics import Timing
 
 PREFIX = "/predict/"
 
@@ -21,7 +26,7 @@ class Predict:
         self._bodies = bodies
         self._data = deepdetect.DataReader(config, fetcher)
 
-    def __call__(self, scope: Scope, headers: Headers, pieces: list[bytes]) -> Question:
+    def __call__(self, scope: Scope, headers: Headers, pieces: list[Piece]) -> Question:
         """What is asked. Raises ApiError."""
         name = scope["path"][len(PREFIX) :]
         if name:
@@ -54,7 +59,7 @@ class _Json:
 class _Raw:
     """The bytes of one image."""
 
-    def __init__(self, service: str, headers: Headers, query: bytes, pieces: list[bytes]) -> None:
+    def __init__(self, service: str, headers: Headers, query: bytes, pieces: list[Piece]) -> None:
         self.service = service
         self._headers = headers
         self._query = query
@@ -69,23 +74,63 @@ class _Raw:
         return _render(call, outcome)
 
 
+class _Class(Struct, omit_defaults=True, gc=False):
+    prob: float
+    cat: str
+    last: bool = False
+
+
+class _Prediction(Struct):
+    uri: str
+    classes: list[_Class]
+
+
+class _Head(Struct):
+    """DeepDetect's, and what is ours: `timing` and what was found warm. `time`: in milliseconds."""
+
+    method: str
+    service: str
+    time: float
+    timing: Timing
+    cache: Temperature
+    worker: int
+    batch_size: int
+
+
+class _Body(Struct):
+    predictions: list[_Prediction]
+
+
+class _Status(Struct):
+    code: int
+    msg: str
+
+
+class _Answer(Struct):
+    status: _Status
+    head: _Head
+    body: _Body
+
+
+_OK = _Status(200, "OK")
+
+
 def _render(call: PredictCall, outcome: Outcome) -> Rendered:
-    """The answer in DeepDetect's shape; `head` also says where the time went and what was found warm."""
-    labels = call.service.labels
+    """The answer in DeepDetect's shape."""
+    labels, service, reply = call.service.labels, call.service.name, outcome.reply
     predictions = []
-    for uri, classes in zip(uris(call, outcome), outcome.reply.predictions, strict=True):
-        rows: list[dict[str, Any]] = [
-            {"prob": probability, "cat": labels[index] if labels else str(index)} for index, probability in classes
-        ]
+    for uri, classes in zip(uris(call, outcome), reply.predictions, strict=True):
+        rows = [_Class(probability, labels[index] if labels else str(index)) for index, probability in classes]
         if rows:
-            rows[-1]["last"] = True
-        predictions.append({"uri": uri, "classes": rows})
-    return Rendered(
-        to_json(
-            {
-                "status": {"code": 200, "msg": "OK"},
-                "head": {"method": "/predict", "service": call.service.name, **head(outcome)},
-                "body": {"predictions": predictions},
-            }
-        )
+            rows[-1].last = True
+        predictions.append(_Prediction(uri, rows))
+    told = _Head(
+        "/predict",
+        service,
+        outcome.total_s * 1e3,
+        outcome.timing,
+        reply.cache,
+        outcome.worker,
+        reply.batch_size,
     )
+    return Rendered(to_json(_Answer(_OK, told, _Body(predictions))))

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from dlserve.errors import MediaTypeError, QueryError
 from dlserve.front import parameters
+from dlserve.front.http import Piece
 from dlserve.front.parameters import Execution, Output
 from dlserve.messages import Item
 
@@ -43,6 +44,6 @@ def options(query: bytes, default: Output) -> tuple[Execution, Output]:
     return parameters.execution(given), parameters.output(given, default)
 
 
-def item(body: Sequence[bytes]) -> Item:
+def item(body: Sequence[Piece]) -> Item:
     """The one input of a raw call."""
     return Item("bytes", sum(map(len, body)), _ONE_IMAGE_URI)

@@ -7,7 +7,7 @@ import pytest
 from dlserve.config import POLICIES
 from dlserve.forward_times import ForwardTimes
 from dlserve.front.balancer import Request, WorkerView, outlook
-from dlserve.front.expectation import Expectation
+from dlserve.front.expectation import LEARN_EVERY_S, QUICK_S, Expectation
 from dlserve.front.policies import BOUND, OWED, policy
 
 ONE, TWO = 1, 2
@@ -415,3 +415,18 @@ def test_predicted_wakes_an_idle_worker_only_where_that_pays(forward_s: float, i
     busy = WorkerView(0, in_flight=in_flight, work_s=in_flight * forward_s, resident={ONE: "warm"})
     idle = WorkerView(1, resident={ONE: "warm"})
     assert policy("predicted", 0)(Request(ONE, 1, None, forward_s, 1.0), [busy, idle], 100) == picked
+
+
+@pytest.mark.parametrize(
+    ("in_worker_s", "later_s", "learned"),
+    [
+        pytest.param(QUICK_S / 2, LEARN_EVERY_S / 2, False, id="quick, and one was learned from just now"),
+        pytest.param(QUICK_S / 2, LEARN_EVERY_S * 1.5, True, id="quick"),
+        pytest.param(QUICK_S, 0.0, True, id="of one batch, and not quick: each says how many joined it"),
+    ],
+)
+def test_of_quick_calls_few_are_learned_from(in_worker_s: float, later_s: float, learned: bool) -> None:
+    expected = Expectation()
+    assert not expected.tells_nothing_new(in_worker_s, 5.0), "nothing is known yet"
+    expected.learned_at = 5.0
+    assert expected.tells_nothing_new(in_worker_s, 5.0 + later_s) is not learned

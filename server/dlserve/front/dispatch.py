@@ -42,10 +42,6 @@ SPIN_S = 200e-6
 sleeps: to be woken would cost about as much as the call."""
 _SAME_S = 1e-6
 """Calls of one batch tell the same end of their forward, but for the rounding of floats."""
-QUICK_S = 1e-3
-_LEARN_EVERY_S = 1e-3
-"""From calls that spend less than the former in a worker no more is learned than one in so long: their times do not change
-more quickly, and to learn from each would take a twentieth of what the call costs."""
 STALE_S = 2.0
 """What was learned of a model longer ago than this refuses no call: one is let through, to learn from."""
 LONE_IN_A_ROW = 16
@@ -395,7 +391,7 @@ class Dispatcher:
         expected = service.expectation
         if view.prefetched and self._prefetcher is not None:
             self._prefetcher.answered(service, view)
-        if stages.in_worker_s < QUICK_S and stages.replied - expected.learned_at < _LEARN_EVERY_S:
+        if expected.tells_nothing_new(stages.in_worker_s, stages.replied):
             view.learned_until = max(view.learned_until, _ended(reply))
             return
         expected.learned_at = stages.replied

@@ -15,6 +15,10 @@ FIRST_GUESS_BYTES_PER_S: MappingProxyType[Temperature, float] = MappingProxyType
 """Load bandwidth before the first load from that tier was seen."""
 _KEEP = 0.8
 """Weight of the past in each moving average."""
+QUICK_S = 1e-3
+LEARN_EVERY_S = 1e-3
+"""Of calls that spend less than the former in a worker, one in so long is learned from: their times change no more quickly
+than those of others, and to learn from each would cost as much as a tenth of the call."""
 _LARGEST_TOLD_APART = 32
 _MARGIN_SHARE = 0.95
 _MARGIN_STEP = 0.05
@@ -88,6 +92,10 @@ class Expectation:
         most = max(most_images(request, worker), images)
         grown = max(round(min(images + more, most)), request.images)
         return in_worker_s + self.forward.added(images, grown - images)
+
+    def tells_nothing_new(self, in_worker_s: float, at: float) -> bool:
+        """Whether a reply need not be learned from: a call was so quick, and one was learned from so lately."""
+        return in_worker_s < QUICK_S and at - self.learned_at < LEARN_EVERY_S
 
     def learn_forward(self, forward_s: float, batch_size: int) -> None:
         """A batch of `batch_size` images took `forward_s`."""

@@ -8,7 +8,7 @@ from dlserve.config import POLICIES
 from dlserve.forward_times import ForwardTimes
 from dlserve.front.balancer import Request, WorkerView, outlook
 from dlserve.front.expectation import LEARN_EVERY_S, QUICK_S, Expectation
-from dlserve.front.policies import BOUND, OWED, policy
+from dlserve.front.policies import AWAY_S, BOUND, OWED, policy
 
 ONE, TWO = 1, 2
 
@@ -430,3 +430,18 @@ def test_of_quick_calls_few_are_learned_from(in_worker_s: float, later_s: float,
     assert not expected.tells_nothing_new(in_worker_s, 5.0), "nothing is known yet"
     expected.learned_at = 5.0
     assert expected.tells_nothing_new(in_worker_s, 5.0 + later_s) is not learned
+
+
+@pytest.mark.parametrize(
+    ("front", "at_home_s", "picked"),
+    [
+        pytest.param(0, 0.0, 0, id="each front end has a worker"),
+        pytest.param(1, 0.0, 1, id="of its own"),
+        pytest.param(1, AWAY_S * 0.9, 1, id="and waits for it a little"),
+        pytest.param(1, AWAY_S * 1.1, 0, id="but no longer than a guest costs"),
+        pytest.param(2, 0.0, 0, id="there may be fewer workers than front ends"),
+    ],
+)
+def test_of_several_front_ends_each_prefers_workers_of_its_own(front: int, at_home_s: float, picked: int) -> None:
+    workers = [worker(number, 1, at_home_s if number == front else 0.0, (ONE,)) for number in range(2)]
+    assert policy("predicted", 0, front, 3)(request(), workers, 8) == picked

@@ -103,7 +103,7 @@ class FrontEnd:
         prefetcher = Prefetcher(self.pool)
         self.dispatcher = Dispatcher(
             self.pool,
-            policy(config.balance, config.seed),
+            policy(config.balance, config.seed, place.number, config.front_ends),
             queue=config.limits.queue,
             max_batch=config.max_batch,
             batch_wait_s=config.batch_wait_s,

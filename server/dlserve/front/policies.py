@@ -16,6 +16,9 @@ BOUND = 1.25
 """Of `affinity`: no worker gets more than this many times its even share of the calls under way."""
 WAKE_S = 50e-6
 """What it takes to wake a worker that has nothing to do: it is asleep, and its caches are cold."""
+AWAY_S = 100e-6
+"""What it costs to be another front end's guest, of several: each worker is at home with one of them, which alone wakes it,
+whose bodies are in its caches, and whose calls it finds together, as long as nobody has to wait longer for that."""
 OWED = 8.0
 """Of `predicted`: a model is loaded on an idle worker too once its calls have waited for want of that this many times what
 the load takes, and as much again for each model that has no other worker and might have to leave for it."""
@@ -28,6 +31,8 @@ Policy = Callable[[Request, Sequence[WorkerView], int], int | None]
 class Predicted:
     """The worker that would finish it first: work before it there + load where needed + forward, and its waking if it is idle.
 
+    Of several front ends each has workers of its own, which it prefers by `AWAY_S`.
+
     Ties go to the one with fewer calls, then to the one chosen last, which is still awake and has its caches warm.
 
     For a call alone a load hardly ever pays, for all that come after it often does. So where calls keep waiting for busy
@@ -35,7 +40,10 @@ class Predicted:
     there (rent until it has cost as much as buying: Karlin et al., Competitive Snoopy Caching, 1988).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, front: int, fronts: int) -> None:
+        """`front`: which of so many front ends asks."""
+        self._front = front
+        self._fronts = fronts
         self._last = 0
         self._owed: dict[int, tuple[float, float]] = {}
         """Service -> seconds that its calls have waited for want of a load, and when that was last added to."""
@@ -47,6 +55,8 @@ class Predicted:
             if in_flight < queue:
                 ahead_s, _, cost = outlook(request, worker)
                 ends_s = ahead_s + cost
+                if worker.index % self._fronts != self._front:
+                    ends_s += AWAY_S
                 if not in_flight:
                     ends_s += WAKE_S
                     lacking = lacking or cost > request.forward_s  # idle, and without the model
@@ -183,10 +193,10 @@ def _least(
     return best
 
 
-def policy(name: str, seed: int) -> Policy:
-    """The policy of a `--balance` name; `seed` feeds those that draw."""
+def policy(name: str, seed: int, front: int = 0, fronts: int = 1) -> Policy:
+    """The policy of a `--balance` name; `seed` feeds those that draw. `front`: which of so many front ends has it."""
     makers: dict[str, Callable[[], Policy]] = {
-        "predicted": Predicted,
+        "predicted": lambda: Predicted(front, fronts),
         "least-loaded": LeastLoaded,
         "round-robin": RoundRobin,
         "random": lambda: Random(seed),

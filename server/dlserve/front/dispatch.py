@@ -20,8 +20,9 @@ from dlserve.errors import (
     QueueFullError,
     RequestError,
 )
-from dlserve.front.balancer import EXPECTED, Request, WorkerView
+from dlserve.front.balancer import EXPECTED, Request, WorkerView, outlook
 from dlserve.front.expectation import Expectation
+from dlserve.front.foresight import GOOD_OFF, WORTH_S, Clients, played_forward
 from dlserve.front.link import Answer, Link, WorkerLostError
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.policies import Policy
@@ -93,6 +94,8 @@ class _Flight(msgspec.Struct, eq=False):
     sent: float
     size: int = 0
     """Images of its batch as it was sent, where that has to wait."""
+    foretold: tuple[float, float] | None = None
+    """What either of two forecasts of it says."""
     watcher: asyncio.Task[None] | None = None
     left: bool = False
 
@@ -121,6 +124,8 @@ class _Choice(NamedTuple):
     request: Request
     predicted_s: float
     """As in `Outcome`."""
+    foretold: tuple[float, float] | None
+    """What either of two forecasts says."""
 
 
 @dataclass(slots=True)
@@ -169,6 +174,7 @@ class Dispatcher:
         self._stuck = stuck
         self._prefetcher = prefetcher
         self._flights: set[_Flight] = set()
+        self._clients = Clients()
         self._waiting = 0
         """Calls for which no worker is up."""
         self._in_a_row = 0
@@ -228,14 +234,34 @@ class Dispatcher:
             if position is None:
                 raise self._full(min(view.work_s for view in views))
             view = views[position]
-            predicted_s = expected.in_worker_s(request, view)
+            predicted_s, foretold = self._foretell(expected, request, views, position)
             if call.deadline is not None:
                 self._check_deadline(call.deadline, expected, request.now, predicted_s)
             if self._pool.claim(view, self._queue):  # else another front end was faster
                 break
         if self._prefetcher is not None and pinned is None and view.in_flight and request.service in view.resident:
             self._prefetcher.consider(call.service, request)
-        return _Choice(view, request, predicted_s if expected.forward.known else 0.0)
+        return _Choice(view, request, predicted_s if expected.forward.known else 0.0, foretold)
+
+    def _foretell(
+        self, expected: Expectation, request: Request, views: Sequence[WorkerView], position: int
+    ) -> tuple[float, tuple[float, float] | None]:
+        """What the call will take in that worker; and what either forecast says, where there are two."""
+        view = views[position]
+        plain_s = expected.in_worker_s(request, view)
+        if request.forward_s < WORTH_S:
+            return plain_s, None
+        under_way = len(self._flights)
+        clients = self._clients.seen(under_way + 1, request.now)
+        if not view.batches or outlook(request, view)[1] is view.batches[0]:
+            return plain_s, None  # nobody can come before it
+        if expected.forecasts.plain_off < GOOD_OFF:
+            return plain_s, (plain_s, plain_s)
+        ends_s = played_forward(request, position, views, clients, under_way)
+        if ends_s is None:
+            return plain_s, None
+        played_s = ends_s + expected.rest_s
+        return expected.forecasts.better(plain_s, played_s), (plain_s, played_s)
 
     async def _chosen_in_time(self, call: PredictCall) -> _Choice:
         """The same where no worker is up: wait for one. Raises NoWorkerError if none comes, or ClientLeftError."""
@@ -293,7 +319,9 @@ class Dispatcher:
             max(1, math.ceil(wait_s)),
         )
 
-    def _ask(self, call: PredictCall, view: WorkerView, *, lone: bool) -> "tuple[_Flight, asyncio.Future[Answer]]":
+    def _ask(
+        self, call: PredictCall, view: WorkerView, *, lone: bool, foretold: tuple[float, float] | None = None
+    ) -> "tuple[_Flight, asyncio.Future[Answer]]":
         """Send a call to a worker. Raises WorkerLostError at once if it is down."""
         link = self._pool.link_of(view)
         number = link.next_id()
@@ -314,14 +342,16 @@ class Dispatcher:
             call.deadline,
             place,
         )
-        return _Flight(call, link, number, sent), link.ask(job, number, call.body if place == NOWHERE else ())
+        return _Flight(call, link, number, sent, foretold=foretold), link.ask(
+            job, number, call.body if place == NOWHERE else ()
+        )
 
     async def _run(self, call: PredictCall, chosen: _Choice) -> tuple[Reply, _Flight]:
         pool, service, view, request = self._pool, call.service.number, chosen.view, chosen.request
         self._in_a_row = 0 if self._flights else self._in_a_row + 1
         lone = self._in_a_row > LONE_IN_A_ROW and (pool.board is None or pool.board.quiet_elsewhere())
         try:
-            flight, answer_to_come = self._ask(call, view, lone=lone)
+            flight, answer_to_come = self._ask(call, view, lone=lone, foretold=chosen.foretold)
         except BaseException:
             pool.unclaim(view)
             raise
@@ -398,6 +428,8 @@ class Dispatcher:
         expected.learn_call(stages.decode / images, stages.post)
         if outcome.predicted_s:
             expected.learn_ratio(stages.in_worker_s / outcome.predicted_s)
+            if flight.foretold is not None:
+                expected.forecasts.learn(*flight.foretold, stages.in_worker_s)
         view.limits[service.number] = reply.pays_up_to or self._max_batch
         ended = _ended(reply)
         if flight.size and (waited_s := ended - stages.forward - flight.sent) > 0:

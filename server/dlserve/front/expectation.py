@@ -8,6 +8,7 @@ from dlmodels.engines.base import Temperature
 
 from dlserve.forward_times import ForwardTimes
 from dlserve.front.balancer import MOST_MARGIN, Request, WorkerView, most_images, outlook
+from dlserve.front.foresight import Forecasts
 
 FIRST_GUESS_FORWARD_S = 0.02
 """Forward time of a model that has not run yet."""
@@ -61,6 +62,7 @@ class Expectation:
     rest_s: float = 0.0
     """In the worker, beside decoding, waiting, loading and the forward."""
     joiners: Joiners = field(default_factory=Joiners)
+    forecasts: Forecasts = field(default_factory=Forecasts)
     margin: float = 1.2
     """A call's time in the worker over what was predicted: 95 % of calls are below it."""
     learned_at: float = -math.inf

@@ -58,7 +58,7 @@ def show(result: Serving) -> None:
     """The result for people who do not open the report."""
     for one in result.measured:
         clients = f"{one.clients:>3} clients" if one.clients else "open loop"
-        what = f"{one.part:<14} {one.target:<22} {clients:<11}"
+        what = f"{one.part:<24} {one.target:<24} {clients:<11}"
         if one.failure:
             print(f"  {what}  failed: {one.failure}")
             continue

@@ -1,7 +1,8 @@
 """What a cold reload costs, as ratios measured in one run: `make bench`. Page cache warm, one thread per worker, medians.
 
 1. torch: latency of a request from `disk` less that of a warm one, through the server, beside the time to read the same bytes
-   into memory that is there already; and beside the obvious code, torch.jit.load and torch.load.
+   into memory that is there already; and beside the obvious code, torch.jit.load and torch.load, a traced file and a state
+   dict into the network, with the first forward less a warm one.
 2. onnxruntime and openvino: the stage `load` of a request from disk beside the bare creation of a session on the same file.
 
 Warm, cold, read and obvious code take turns, so that what else the machine does meets all of them alike.
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,9 +27,11 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
+from book import Book, now, write
 from dlclient import local_server
 from dlclient.errors import LocalServerError
 from dlclient.samples import sample_images
+from dlclient.serving_result import Measured, Ratio, Round
 from dlmodels.engines.host import give_back_freed
 from dlmodels.limits import read_into
 from dlmodels.repository import read_model
@@ -39,24 +42,6 @@ TARGETS = MappingProxyType({"onnxruntime": "onnx", "openvino": "openvino"})
 """Engine -> what `dlmodels convert` calls its format."""
 SKIPPED_ROUNDS = 2
 """The first ones also pay for kernels, threads and the page cache."""
-
-
-@dataclass
-class Times:
-    """Seconds of one thing, a sample per round."""
-
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """Of the rounds that count."""
-        return statistics.median(self.samples[SKIPPED_ROUNDS:])
-
-    def quartiles_above(self, other: "Times") -> tuple[float, float, float]:
-        """Of the differences, round by round."""
-        pairs = zip(self.samples[SKIPPED_ROUNDS:], other.samples[SKIPPED_ROUNDS:], strict=True)
-        first, middle, last = statistics.quantiles((one - two for one, two in pairs), n=4)
-        return first, middle, last
 
 
 @dataclass(frozen=True)
@@ -209,87 +194,70 @@ class FileRead:
 
 def measure_network(
     client: httpx.Client, service: str, image: bytes, rounds: int, beside: Mapping[str, Child | FileRead]
-) -> dict[str, Times]:
-    """Warm, disk, the disk request's load, and all that is measured beside, in turns."""
-    times = {name: Times() for name in ("warm", "disk", "load", *beside)}
+) -> dict[str, tuple[float, ...]]:
+    """Seconds of warm, disk, the disk request's load, and all that is measured beside, in turns; of the rounds that count."""
+    times: dict[str, list[float]] = {name: [] for name in ("warm", "disk", "load", *beside)}
     for _ in range(rounds + SKIPPED_ROUNDS):
-        ask(client, service, image, "warm" if times["warm"].samples else "disk")  # wakes the worker up
-        times["warm"].samples.append(ask(client, service, image, "warm").latency_s)
+        ask(client, service, image, "warm" if times["warm"] else "disk")  # wakes the worker up
+        times["warm"].append(ask(client, service, image, "warm").latency_s)
         cold = ask(client, service, image, "disk")
-        times["disk"].samples.append(cold.latency_s)
-        times["load"].samples.append(cold.load_s)
+        times["disk"].append(cold.latency_s)
+        times["load"].append(cold.load_s)
         for name, one in beside.items():
-            times[name].samples.append(one.measure())
+            times[name].append(one.measure())
     for one in beside.values():
         one.close()
-    return times
+    return {name: tuple(samples[SKIPPED_ROUNDS:]) for name, samples in times.items()}
 
 
-def milliseconds(seconds: float) -> str:
-    """For a column of nine."""
-    return f"{seconds * 1e3:9.2f}"
+def booked(book: Book, part: str, body: str, times: Mapping[str, Sequence[float]]) -> None:
+    """Write down what each thing took, round by round."""
+    for name, samples in times.items():
+        rounds = tuple(Round(p50_s=seconds, rate_per_s=1 / seconds) for seconds in samples if seconds)
+        failure = "" if rounds else "it took no time"
+        book.measured.append(Measured(part=part, target=name, clients=1, body=body, rounds=rounds, failure=failure))
 
 
-def torch_part(client: httpx.Client, repository: Path, networks: Sequence[str], image: bytes, rounds: int) -> None:
-    """Part 1."""
-    print(f"\ntorch, cold minus warm through the server, ms; medians of {rounds} interleaved rounds")
-    print(
-        f"{'network':<15} {'MB':>6} {'warm':>9} {'cold':>9} {'extra':>9} {'read':>9} {'jit.load':>9} {'torch.load':>10}"
-        f"   extra/read  of the goal"
-    )
+def torch_part(client: httpx.Client, repository: Path, network: str, image: bytes, rounds: int, book: Book) -> None:
+    """Part 1, for one network."""
+    spec = read_model(repository / network)
     with tempfile.TemporaryDirectory() as folder:
-        for network in networks:
-            spec = read_model(repository / network)
-            beside: dict[str, Child | FileRead] = {
-                "read": FileRead(Path(spec.folder) / spec.weights),
-                "jit.load": Child(child_torch, network, folder, "jit"),
-                "torch.load": Child(child_torch, network, folder, "state"),
-            }
-            times = measure_network(client, network, image, rounds, beside)
-            low_s, extra_s, high_s = times["disk"].quartiles_above(times["warm"])
-            read_s = times["read"].median
-            goal_s = 0.5 * read_s if network == "vgg16" else 1.2 * read_s + 0.005
-            verdict = "met" if extra_s <= goal_s else "NOT met"
-            if high_s - low_s > goal_s:
-                verdict = (
-                    f"too noisy to tell: half of the rounds between {low_s * 1e3:.1f} and {high_s * 1e3:.1f} ms extra"
-                )
-            cells = [times["warm"].median, times["disk"].median, extra_s, read_s]
-            cells += [times["jit.load"].median, times["torch.load"].median]
-            print(
-                f"{network:<15} {spec.weights_bytes / 1e6:6.1f} {' '.join(map(milliseconds, cells))} "
-                f" {extra_s / read_s:10.2f} x {extra_s / goal_s:10.2f} x  {verdict}"
-            )
-    print(
-        "goal: extra at most 1.2 x read + 5 ms; vgg16 at most 0.5 x read. read: the weights' file into memory that is there."
-    )
-    print(
-        "jit.load, torch.load: the obvious code, a traced file, and a state dict into the network, with the first forward less a warm one"
-    )
+        beside: dict[str, Child | FileRead] = {
+            "read": FileRead(Path(spec.folder) / spec.weights),
+            "jit.load": Child(child_torch, network, folder, "jit"),
+            "torch.load": Child(child_torch, network, folder, "state"),
+        }
+        times = measure_network(client, network, image, rounds, beside)
+    booked(book, f"{network}, torch", f"{spec.weights_bytes / 1e6:.1f} MB of weights", times)
+    extra = [cold - warm for cold, warm in zip(times["disk"], times["warm"], strict=True)]
+    read_s = statistics.median(times["read"])
+    goal_s, goal = (0.5 * read_s, "0.5 x read") if network == "vgg16" else (1.2 * read_s + 0.005, "1.2 x read + 5 ms")
+    over_read = tuple(more / one for more, one in zip(extra, times["read"], strict=True))
+    first, _, last = statistics.quantiles(extra, n=4)
+    noisy = last - first > goal_s
+    book.ratios += [
+        Ratio(text=f"{network}, torch: (disk - warm) / reading its file", values=over_read),
+        Ratio(
+            text=f"{network}, torch: disk - warm, goal {goal}{', too noisy to tell' if noisy else ''}",
+            unit="ms",
+            values=tuple(more * 1e3 for more in extra),
+            at_most=None if noisy else round(goal_s * 1e3, 2),
+        ),
+    ]
 
 
 def engine_part(
-    client: httpx.Client, repository: Path, engine: str, networks: Sequence[str], image: bytes, rounds: int
+    client: httpx.Client, repository: Path, engine: str, network: str, image: bytes, rounds: int, book: Book
 ) -> None:
-    """Part 2, for one engine."""
-    print(f"\n{engine}, stage load of a request from disk beside the bare creation of a session, ms")
+    """Part 2, for one engine and network."""
     prepare = {"onnxruntime": child_onnxruntime, "openvino": child_openvino}[engine]
-    for network in networks:
-        service = f"{network}-{TARGETS[engine]}"
-        spec = read_model(repository / service)
-        path = Path(spec.folder) / (spec.graph or spec.weights)
-        times = measure_network(client, service, image, rounds, {"bare": Child(prepare, str(path))})
-        load_s, bare_s = times["load"].median, times["bare"].median
-        spread = sorted(
-            load / bare
-            for load, bare in zip(
-                times["load"].samples[SKIPPED_ROUNDS:], times["bare"].samples[SKIPPED_ROUNDS:], strict=True
-            )
-        )
-        print(
-            f"{network:<15} warm {milliseconds(times['warm'].median)}  load {milliseconds(load_s)}  bare {milliseconds(bare_s)}"
-            f"  load/bare {load_s / bare_s:5.2f} x  ({spread[0]:.2f} to {spread[-1]:.2f})   goal at most 1"
-        )
+    service = f"{network}-{TARGETS[engine]}"
+    spec = read_model(repository / service)
+    path = Path(spec.folder) / (spec.graph or spec.weights)
+    times = measure_network(client, service, image, rounds, {"bare": Child(prepare, str(path))})
+    booked(book, f"{network}, {engine}", f"{spec.weights_bytes / 1e6:.1f} MB of weights", times)
+    values = tuple(load / bare for load, bare in zip(times["load"], times["bare"], strict=True))
+    book.ratios.append(Ratio(text=f"{network}, {engine}: load / a bare session", values=values, at_most=1.0))
 
 
 def convert(repository: Path, engine: str, network: str) -> str:
@@ -313,6 +281,7 @@ def main() -> int:
     options.add_argument("--reload-rounds", "--rounds", dest="rounds", type=int, default=15, metavar="N")
     options.add_argument("--networks", default=",".join(NETWORKS), metavar="A,B")
     options.add_argument("--repository", type=Path, default=local_server.REPOSITORY, metavar="DIR")
+    options.add_argument("--results", type=Path, default=Path("results/reload"), metavar="DIR")
     given = options.parse_args()
     if given.rounds < 2:
         options.error("--rounds: at least 2 are needed")
@@ -322,6 +291,7 @@ def main() -> int:
         print(f"  {line}", file=sys.stderr, flush=True)
 
     image = sample_images((500,))["astronaut-500.jpg"]
+    began, book = now(), Book()
     try:
         local_server.build(networks, given.repository, quiet)
         reasons = {
@@ -331,16 +301,20 @@ def main() -> int:
             local_server.serving(given.repository, workers=2, say=quiet, echo=lambda _: None) as url,
             httpx.Client(base_url=url, timeout=START_S, trust_env=False) as client,
         ):
-            torch_part(client, given.repository, networks, image, given.rounds)
-            for engine, why_not in reasons.items():
-                able = [network for network in networks if not why_not[network]]
-                engine_part(client, given.repository, engine, able, image, given.rounds)
-                for network in networks:
-                    if why_not[network]:
-                        print(f"{network:<15} left out: {engine} {why_not[network]}")
+            for network in networks:
+                torch_part(client, given.repository, network, image, given.rounds, book)
+                quiet(f"reload: {network} on torch done")
+                for engine, why_not in reasons.items():
+                    if why := why_not[network]:
+                        part, failure = f"{network}, {engine}", f"left out: {engine} {why}"
+                        book.measured.append(Measured(part=part, target="load", clients=1, failure=failure))
+                        continue
+                    engine_part(client, given.repository, engine, network, image, given.rounds, book)
+                    quiet(f"reload: {network} on {engine} done")
     except LocalServerError as exc:
         print(f"make bench: {exc}", file=sys.stderr)
         return 1
+    write(given.results, "What a cold reload costs", began, 0.0, book)
     return 0
 
 

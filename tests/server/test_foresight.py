@@ -19,10 +19,11 @@ def _asked(service: int = ONE, decode_s: float = 0.001) -> Request:
     return Request(service, 1, None, _forward_s(1), 1.0, now=NOW, decode_s=decode_s, most=4, times=learned())
 
 
-def _worker(*sizes: int, ran_s: float = 0.0, service: int = ONE) -> WorkerView:
+def _worker(*sizes: int, ran_s: float = 0.0, service: int = ONE, holds: tuple[int, ...] = (ONE,)) -> WorkerView:
     """One whose batches have so many images; the first has run for so long."""
     batches = [Coming(service, size, _forward_s(size), True, 4, NOW, 0.0, learned()) for size in sizes]
-    return WorkerView(0, sum(sizes), batches=batches, running_since=NOW - ran_s)
+    resident = dict.fromkeys(holds, "warm")
+    return WorkerView(0, sum(sizes), resident=resident, batches=batches, running_since=NOW - ran_s)
 
 
 @pytest.mark.parametrize(
@@ -64,15 +65,20 @@ def test_a_load_that_is_ahead_takes_its_time() -> None:
     assert played_forward(_asked(), 0, [worker], 4, 3) == pytest.approx(0.03 + 0.52 + 0.02)
 
 
+def test_its_own_load_takes_its_time_too() -> None:
+    assert played_forward(_asked(), 0, [_worker(2, holds=())], 3, 2) == pytest.approx(0.03 + 1.0 + 0.02)
+
+
 @pytest.mark.parametrize(
-    ("clients", "under_way"),
+    ("worker", "clients", "under_way"),
     [
-        pytest.param(MOST + 1, 2, id="too many clients to play"),
-        pytest.param(2, 2, id="more calls than clients"),
+        pytest.param(_worker(2), MOST + 1, 2, id="too many clients to play"),
+        pytest.param(_worker(4, MOST), 3, 2, id="too many images"),
+        pytest.param(_worker(2), 2, 2, id="more calls than clients"),
     ],
 )
-def test_where_it_cannot_be_said(clients: int, under_way: int) -> None:
-    assert played_forward(_asked(), 0, [_worker(2)], clients, under_way) is None
+def test_where_it_cannot_be_said(worker: WorkerView, clients: int, under_way: int) -> None:
+    assert played_forward(_asked(), 0, [worker], clients, under_way) is None
 
 
 def test_there_are_as_many_clients_as_had_calls_at_once_lately() -> None:

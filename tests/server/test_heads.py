@@ -124,6 +124,7 @@ def test_what_follows_a_known_head_may_be_another_request() -> None:
         pytest.param(_request(PLAIN, line=b"POST / HTTP/1.0"), id="HTTP/1.0"),
         pytest.param(_request(PLAIN, b"Connection: close"), id="ends"),
         pytest.param(_request(PLAIN, b"Connection: keep-alive, close"), id="ends all the same"),
+        pytest.param(_request(PLAIN, b"Proxy-Connection: close"), id="ends by a header that only the parser heeds"),
         pytest.param(_request(PLAIN, b"Expect: 100-continue"), id="asks first"),
         pytest.param(_request(b"Transfer-Encoding: chunked", body=b"5\r\n12345\r\n0\r\n\r\n"), id="chunked"),
         pytest.param(_request(PLAIN, b"Connection: Upgrade", b"Upgrade: h2c"), id="upgrade"),

@@ -21,6 +21,7 @@ BENCH = ROOT / "server/benchmarks/serving.py"
 STARVATION = ROOT / "server/benchmarks/starvation.py"
 OVERLOAD = ROOT / "server/benchmarks/overload.py"
 FRONT_ENDS = ROOT / "server/benchmarks/front_ends.py"
+RELOAD = ROOT / "server/benchmarks/reload.py"
 PEERS = ROOT / "server/benchmarks/peers_bench.py"
 PREDICTION = ROOT / "server/benchmarks/prediction.py"
 
@@ -103,6 +104,22 @@ def test_an_overload_is_judged_by_answers_in_time_refusals_memory_and_recovery(t
     assert recovery.values[0] >= 0
     assert dlreport([str(tmp_path)]) == 0
     assert "open loop" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_reload_is_held_against_reading_its_file_and_against_bare_sessions(tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    given = ("--networks", "squeezenet1_1", "--rounds", 2, "--repository", tmp_path / "models", "--results", result)
+    done = run(RELOAD, *given)
+    assert done.returncode == 0, done.stderr
+    read = read_serving(result)
+    assert {(one.part, one.target) for one in read.measured if one.rounds} >= {
+        *(("squeezenet1_1, torch", target) for target in ("warm", "disk", "load", "read", "jit.load", "torch.load")),
+        *((f"squeezenet1_1, {engine}", "bare") for engine in ("onnxruntime", "openvino")),
+    }
+    extra, *sessions = [one for one in read.ratios if "reading its file" not in one.text]
+    assert (extra.unit, len(extra.values)) == ("ms", 2)
+    assert [(one.at_most, len(one.values)) for one in sessions] == [(1.0, 2)] * 2
+    assert dlreport([str(result)]) == 0
 
 
 def test_several_front_ends_are_held_against_one_by_what_the_cores_allow(tmp_path: Path) -> None:

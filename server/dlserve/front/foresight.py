@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dlserve.front.balancer import Coming, Request, WorkerView
+from dlserve.front.balancer import Coming, Request, WorkerView, load_s_on
 
 MOST = 64
-"""Clients times workers: with more of them it would take too long to play, and chance rules."""
+"""Clients times workers, and images under way: with more of them it would take too long to play, and chance rules."""
 WORTH_S = 5e-3
 """To play takes up to 0.2 ms: too much beside a forward that is shorter than this."""
 GOOD_OFF = 0.03
@@ -134,6 +134,8 @@ def played_forward(
     """
     if not under_way < clients <= MOST // len(workers) or request.times is None:
         return None
+    if request.images + sum(batch.images for worker in workers for batch in worker.batches) > MOST:
+        return None
     lines = [_Line(worker, request.now) for worker in workers]
     kind = Coming(
         request.service,
@@ -147,6 +149,7 @@ def played_forward(
     )
     own = lines[position]
     asked = [_Call(kind, request.decode_s) for _ in range(request.images)]
+    asked[0].load_s = load_s_on(request, workers[position])
     own.waiting += asked
     order = iter(range(8 * MOST))
     coming = [(0.0, next(order), kind) for _ in range(clients - under_way - 1)]

@@ -45,7 +45,7 @@ class Heads:
         return end - begin, self._known.get(data[begin:end])
 
     def keep(self, head: bytes, scope: MutableMapping[str, Any]) -> None:
-        """Remember what the parser made of a head, if it may be used again."""
+        """Remember what the parser made of a head after which the connection goes on, if it may be used again."""
         telling = [(name, value) for name, value in scope["headers"] if name in _TELLING]
         sizes = [value for name, value in telling if name == b"content-length" and value.isdigit()]
         others = [value.lower() for name, value in telling if name == b"connection"]

@@ -173,7 +173,7 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if self.parser.should_upgrade():
             self._between = False  # to a protocol that nobody speaks here: uvicorn's parser refuses what follows
-        elif size and cycle is not before and len(cycle.body) == len(data) - size:
+        elif size and cycle is not before and cycle.keep_alive and len(cycle.body) == len(data) - size:
             # One head, and it ended where it seems to.
             self._heads.keep(data[:size], dict(cycle.scope))
 

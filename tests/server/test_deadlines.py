@@ -66,7 +66,7 @@ def test_what_has_missed_its_deadline_is_dropped_before_it_runs(client: httpx.Cl
     simulated(client, "other")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(call, client, "unknown")
-        until(lambda: sample(client, "dlserve_worker_in_flight") == 1)
+        until(lambda: sample(client, "dlserve_cache_loads_total", service="unknown") == 1)  # then it runs
         answer = call(client, "other", 300)  # nothing is known of either model: it is not refused
         assert status_of(answer)["code"] == 504
         assert status_of(answer)["msg"] == "Gateway Timeout"

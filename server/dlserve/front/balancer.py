@@ -157,7 +157,7 @@ class WorkerView:
             before[coming.service] = coming
             if first is None or (first is runs and coming.ready > self.running_since + coming.between_s):
                 continue
-            waits, most = coming.images, min(self.limits.get(coming.service, coming.most), coming.most)
+            waits, most = coming.images, most_images(coming, self)
             moved = min(waits, most - first.images)
             if moved > 0:
                 self.work_s -= first.take(coming, moved)
@@ -256,9 +256,9 @@ def _may_join(request: Request, coming: Coming, worker: WorkerView) -> bool:
     return coming.open and request.warm and coming.images + request.images <= most_images(request, worker)
 
 
-def most_images(request: Request, worker: WorkerView) -> int:
-    """Of a batch of the request's model there."""
-    return min(worker.limits.get(request.service, request.most), request.most)
+def most_images(asked: Request | Coming, worker: WorkerView) -> int:
+    """Of a batch of that model there."""
+    return min(worker.limits.get(asked.service, asked.most), asked.most)
 
 
 def load_s_on(request: Request, worker: WorkerView) -> float:

@@ -320,7 +320,7 @@ class Dispatcher:
         )
 
     def _ask(
-        self, call: PredictCall, view: WorkerView, *, lone: bool, foretold: tuple[float, float] | None = None
+        self, call: PredictCall, view: WorkerView, *, lone: bool, foretold: tuple[float, float] | None
     ) -> "tuple[_Flight, asyncio.Future[Answer]]":
         """Send a call to a worker. Raises WorkerLostError at once if it is down."""
         link = self._pool.link_of(view)

@@ -80,7 +80,7 @@ class Expectation:
     def in_worker_s(self, request: Request, worker: WorkerView) -> float:
         """What the request is expected to take in that worker, from its arrival to its reply."""
         ahead_s, joined, cost = outlook(request, worker)
-        in_worker_s = (max(request.decode_s, ahead_s)) + cost + self.rest_s
+        in_worker_s = max(ahead_s, request.decode_s) + cost + self.rest_s
         batches = worker.batches
         if not batches or joined is batches[0]:
             return in_worker_s

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dlserve.front.balancer import Coming, Request, WorkerView, load_s_on
+from dlserve.front.balancer import Coming, Request, WorkerView, load_s_on, most_images
 
 MOST = 64
 """Clients times workers, and images under way: with more of them it would take too long to play, and chance rules."""
@@ -75,7 +75,7 @@ class _Line:
     """A worker: what runs, and what waits. Times are seconds from now."""
 
     def __init__(self, worker: WorkerView, now: float) -> None:
-        self.limits = worker.limits
+        self.worker = worker
         self.waiting: list[_Call] = []
         self.running: list[_Call] = []
         self.ends = 0.0
@@ -90,7 +90,7 @@ class _Line:
 
     def most(self, kind: Coming) -> int:
         """Images of a batch."""
-        return min(self.limits.get(kind.service, kind.most), kind.most) if kind.open else kind.images
+        return most_images(kind, self.worker) if kind.open else kind.images
 
     def would_end(self, kind: Coming, at: float) -> float:
         """When a call that comes then would be done here."""

@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 from dlclient.samples import sample_images
 
 from tests.conftest import Server
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 RUN_S = 300
@@ -39,9 +39,7 @@ def test_the_other_commands_of_the_readme_work_in_its_order(
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "loadgen").symlink_to(ROOT / "loadgen")
     (tmp_path / "cat.jpg").write_bytes(sample_images((320,))["chelsea-320.jpg"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ran = []
     for line in commands():
         if line.startswith("make "):

@@ -1,4 +1,4 @@
-"""The stream against other people's servers: python tests/loadgen/check_peers.py [mlserver] [triton] [torchserve] [--folder DIR]
+"""The stream against other people's servers: python -m tests.loadgen.check_peers [mlserver] [triton] [torchserve] [--folder DIR]
 
 Makes an environment of its own for each server from PyPI (with uv; a few minutes, kept in DIR for the next time), starts the
 server on loopback with the models of tests/loadgen/peers, streams at it, and checks verdicts, counts and what was sent. Not
@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -31,6 +30,8 @@ from dlload.options import add_options, read_options
 from dlload.protocols.choice import create_protocol
 from dlload.target import find_target
 from PIL import Image
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
@@ -247,17 +248,8 @@ def _got(url: str) -> bool:
     return httpx.get(url, trust_env=False).status_code == 200
 
 
-def _ports(count: int) -> list[int]:
-    """Free ones."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def _mlserver(environment: Path, folder: Path) -> Iterator[Running]:
-    http, grpc, metrics = _ports(3)
+    http, grpc, metrics = (free_port() for _ in range(3))
     settings = {
         "host": "127.0.0.1",
         "http_port": http,
@@ -285,7 +277,7 @@ def _triton(environment: Path, folder: Path) -> Iterator[Running]:
     packages = next((environment / "lib").glob("python*")) / "site-packages"
     server = packages / "pytriton/tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    (port,) = _ports(1)
+    port = free_port()
     shutil.copytree(server / "backends", folder / "backends")
     shutil.copy(server / "python_backend_stubs" / version / "triton_python_backend_stub", folder / "backends/python")
     types = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
@@ -314,7 +306,7 @@ def _triton(environment: Path, folder: Path) -> Iterator[Running]:
 
 
 def _torchserve(environment: Path, folder: Path) -> Iterator[Running]:
-    inference, management, metrics, grpc, grpc_management = _ports(5)
+    inference, management, metrics, grpc, grpc_management = (free_port() for _ in range(5))
     store = folder / "store"
     store.mkdir()
     subprocess.run(

@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import psutil
 import pytest
 from dlclient.results import Record, Run, read_records, read_run
 from dlclient.stability import FEWEST_IN_WINDOW
 
 from tests.loadgen.fake_servers import Listener
+from tests.ports import free_port
 
 STREAM = Path(__file__).parents[2] / "loadgen" / "stream.py"
 LOCUST = Path(sys.executable).with_name("locust")
@@ -244,17 +245,28 @@ def codes(run: Run) -> list[str]:
     return [reason.code for reason in run.reasons]
 
 
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port: int = unused.getsockname()[1]
-        return port
-
-
 def two() -> tuple[str, ...]:
     """Arguments for two processes that talk on a port of their own."""
     port = str(free_port())
     return "--processes", "2", "--master-bind-port", port, "--master-port", port
+
+
+def with_page(start: Callable[..., Locust], *arguments: str) -> tuple[Locust, str]:
+    """A locust with its web page, and the page's address, which answers."""
+    port = free_port()
+    one = start("--web-host", "127.0.0.1", "--web-port", str(port), "--no-report", "--results", "out", *arguments)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert one.process.poll() is None, one.wait()
+        try:
+            httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            return False
+        return True
+
+    wait_until(answers)
+    return one, url
 
 
 def wait_until(true: Callable[[], bool]) -> None:

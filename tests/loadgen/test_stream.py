@@ -1,7 +1,6 @@
 """The real locust runs loadgen/stream.py in a process of its own against a small server on real sockets."""
 
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from hashlib import sha256
@@ -13,7 +12,8 @@ import pytest
 from dlclient.results import Seeds, read_plan, read_run
 from dlload.options import COMMAND_LINE_ONLY
 
-from tests.loadgen.conftest import NO_TREND, QUICK, STREAM, Call, Reply, codes, end, wait_until
+from tests.loadgen.conftest import NO_TREND, QUICK, STREAM, Call, Reply, codes, end, wait_until, with_page
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
@@ -255,8 +255,7 @@ def test_what_does_not_fit_is_told_and_nothing_is_sent(
 
 
 def test_a_server_that_is_not_there_is_told(locust: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     code, out, err = locust(*QUICK, "-H", f"http://127.0.0.1:{port}").wait()
     assert code == 1
     assert f"no server at http://127.0.0.1:{port}" in err
@@ -362,14 +361,9 @@ def test_each_start_in_the_web_page_is_a_run_and_stop_interrupts_it(
             reached.set()
             released.wait(60)
 
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
     server = serve(react=hold)
-    one = locust(
-        *("--web-host", "127.0.0.1", "--web-port", str(port), "--no-report", "--results", "out"),
-        *("--images", "pictures", "--requests", "20", "--phases", "warm", "-H", server.url),
-    )
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=30)) as web:
+    one, url = with_page(locust, "--images", "pictures", "--requests", "20", "--phases", "warm", "-H", server.url)
+    with httpx.Client(base_url=url) as web:
         page = web.get("/").text.replace("&#34;", '"')
         assert '"mix"' in page, "our options are among the page's fields"
         assert not [name for name in COMMAND_LINE_ONLY if f'"{name}"' in page]

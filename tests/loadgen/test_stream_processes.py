@@ -14,7 +14,8 @@ import psutil
 import pytest
 from dlclient.results import parse_records, read_plan, read_run
 
-from tests.loadgen.conftest import NO_TREND, QUICK, Call, Reply, codes, end, free_port, two, wait_until
+from tests.loadgen.conftest import NO_TREND, QUICK, Call, Reply, codes, end, two, wait_until, with_page
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.loadgen.conftest import FakeServer, Locust
@@ -196,22 +197,9 @@ def test_a_master_and_a_worker_started_by_hand_are_one_run(serve: Serve, locust:
 def test_the_web_page_starts_runs_of_two_processes_and_their_workers_end_with_it(
     serve: Serve, locust: Start, tmp_path: Path
 ) -> None:
-    port = free_port()
-    one = locust(
-        *(
-            "--web-host",
-            "127.0.0.1",
-            "--web-port",
-            str(port),
-            "--no-report",
-            "--results",
-            "out",
-            "--images",
-            "pictures",
-        ),
-        *("--phases", "warm", *LENIENT, *two(), "-H", serve().url),
-    )
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=30)) as web:
+    ask = ("--images", "pictures", "--phases", "warm", *LENIENT, *two(), "-H", serve().url)
+    one, page = with_page(locust, *ask)
+    with httpx.Client(base_url=page) as web:
         wait_until(lambda: len(web.get("/stats/requests").json().get("workers", ())) == 2)
         start = {"user_count": "4", "spawn_rate": "4", "services": "alpha", "requests": "20"}
         assert web.post("/swarm", data=start | {"services": "gamma"}).json()["success"]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import httpx
 import pytest
 
 from tests.loadgen.browser import Browser
-from tests.loadgen.conftest import Call, FakeServer, Locust, Reply
+from tests.loadgen.conftest import Call, FakeServer, Locust, Reply, with_page
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 FRAME = "document.querySelector('iframe[title=Stream]')"
@@ -25,23 +24,9 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield one
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def open_web(locust: Callable[..., Locust], server: FakeServer, *arguments: str) -> tuple[Locust, str]:
-    """A Locust with its page, and the page's address once it answers."""
-    port = free_port()
-    started = locust(
-        *("--host", server.url, "--web-host", "127.0.0.1", "--web-port", str(port), "--no-report", "--results", "out"),
-        *("--requests", str(REQUESTS), "-u", "2", *arguments),
-    )
-    url = f"http://127.0.0.1:{port}"
-    with httpx.Client(transport=httpx.HTTPTransport(retries=30)) as web:
-        web.get(url)
-    return started, url
+    """A Locust of two users with its page, and the page's address."""
+    return with_page(locust, "--host", server.url, "--requests", str(REQUESTS), "-u", "2", *arguments)
 
 
 class Gate:

@@ -114,11 +114,12 @@ def test_value_s_hit_rate_is_at_least_as_good_as_lru_s_in_a_real_server(start_se
 
 def test_an_idle_worker_is_given_a_hot_model_before_it_is_asked_for_it(start_server: Start) -> None:
     server = start_server("--workers", "2", "--devices", "cpu", "--max-batch", "1").wait_ready()
-    with server.client() as client, ThreadPoolExecutor(5) as pool:
-        simulated(client, "hot", bytes=1000, load_s=1.0, forward_s=0.2)
+    with server.client() as client, ThreadPoolExecutor(9) as pool:
+        # The last waits 1.6 s: long enough for a hint (half a load), and too short to be worth a load of its own.
+        simulated(client, "hot", bytes=1000, load_s=2.4, forward_s=0.2)
         for _ in range(3):
             assert post(client, "hot")["worker"] == 0
-        calls = [pool.submit(post, client, "hot") for _ in range(5)]
+        calls = [pool.submit(post, client, "hot") for _ in range(9)]
         until(lambda: sample(client, "dlserve_prefetches_total", service="hot", outcome="loaded") == 1)
         assert {call.result(DEADLINE_S)["cache"] for call in calls} == {"warm"}
         assert sample(client, "dlserve_prefetches_used_total", service="hot") in (0, 1)
@@ -129,12 +130,12 @@ def test_an_idle_worker_is_given_a_hot_model_before_it_is_asked_for_it(start_ser
 
 def test_hints_can_be_switched_off(start_server: Start) -> None:
     server = start_server("--workers", "2", "--devices", "cpu", "--max-batch", "1", "--no-prefetch").wait_ready()
-    with server.client() as client, ThreadPoolExecutor(5) as pool:
+    with server.client() as client, ThreadPoolExecutor(9) as pool:
         assert client.get("/info").json()["head"]["dlserve"]["prefetch"] is False
-        simulated(client, "hot", bytes=1000, load_s=1.0, forward_s=0.2)
+        simulated(client, "hot", bytes=1000, load_s=2.4, forward_s=0.2)
         for _ in range(3):
             post(client, "hot")
-        calls = [pool.submit(post, client, "hot") for _ in range(5)]
+        calls = [pool.submit(post, client, "hot") for _ in range(9)]
         assert {call.result(DEADLINE_S)["worker"] for call in calls} == {0}
         assert sample(client, "dlserve_prefetches_total") == 0
         assert sample(client, "dlserve_cache_loads_total", service="hot") == 1

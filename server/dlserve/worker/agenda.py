@@ -33,6 +33,7 @@ class Agenda:
         self._all_answered = all_answered
         self._clock = clock
         self._waits = batch_wait_s > 0
+        self._room = room
         self._batcher: Batcher[Task] = Batcher(max_batch, room, batch_wait_s)
         self._chores: deque[Callable[[], None]] = deque()
         """Done before the next batch: loads asked for in advance, deleted models."""
@@ -50,7 +51,21 @@ class Agenda:
         with self._changed:
             if not task.answered:
                 self._batcher.add(task)
-                self._changed.notify()
+                if not self._taken:  # else `give_back` wakes the device thread
+                    self._changed.notify()
+
+    def begin_or_add(self, task: Task) -> bool:
+        """A task is ready to run, in the device thread. True: there is nothing to wait for, so it runs now; else it was added."""
+        with self._lock:
+            if task.answered:
+                return False
+            in_time = task.deadline is None or task.deadline > self._clock()
+            task.begun = (
+                in_time and not (self._chores or len(self._batcher) or self._waits) and task.model in self._room
+            )
+            if not task.begun:
+                self._batcher.add(task)
+            return task.begun
 
     def add_chore(self, chore: Callable[[], None]) -> None:
         """Something for the device thread to do before it takes the next batch."""
@@ -85,7 +100,7 @@ class Agenda:
         """The device is free again."""
         with self._lock:
             self._taken = False
-            if self._chores or len(self._batcher):
+            if self._chores or self._pastimes or len(self._batcher):
                 self._changed.notify()
 
     def next(self) -> Callable[[], None] | None:

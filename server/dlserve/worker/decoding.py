@@ -61,16 +61,29 @@ class DecodePool:
 
         `decodes` false: its inputs are read (and base64 undone), but handed on as bytes.
         """
-        self._pool.submit(self.run, task, decodes)
+        self._pool.submit(self._decode_all, task, decodes)
+
+    def decode(self, task: Task, decodes: bool) -> bool:
+        """`submit`, but the first image is decoded in this thread. True: all are ready, and nobody else is told."""
+        work = self._open(task, decodes)
+        if work is None:
+            return False
+        for place in range(1, task.images):
+            self._pool.submit(self._decode_and_tell, work, place)
+        return self._decode(work, 0)
+
+    def _decode_all(self, task: Task, decodes: bool) -> None:
+        if self.decode(task, decodes):
+            self._on_ready(task)
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, task: Task, decodes: bool) -> None:
-        """`submit`, but the first image is decoded in this thread, before it returns."""
+    def _open(self, task: Task, decodes: bool) -> _Work | None:
+        """Find the task's images, and make room for what they become; None if it is answered already, or cannot be done."""
         if task.answered:
-            return
+            return None
         try:
             began = perf_counter()
             if task.deadline is not None and task.deadline <= began:
@@ -89,18 +102,20 @@ class DecodePool:
                 images.validate(task.spec)
                 _check_size(count, task.spec)
                 planes = np.empty((count, *task.spec.shape), np.float32)
-            work = _Work(task, found.images, began, count, planes, [b""] * count)
-            for place in range(1, count):
-                self._pool.submit(self._decode, work, place)
+            return _Work(task, found.images, began, count, planes, [b""] * count)
         except Exception as exc:  # noqa: BLE001  the edge of a job: whatever it is, it is answered
             self._fail(task, exc)
-        else:
-            self._decode(work, 0)
+            return None
 
-    def _decode(self, work: _Work, place: int) -> None:
+    def _decode_and_tell(self, work: _Work, place: int) -> None:
+        if self._decode(work, place):
+            self._on_ready(work.task)
+
+    def _decode(self, work: _Work, place: int) -> bool:
+        """Whether it was the last of its task."""
         task = work.task
         if task.answered:
-            return
+            return False
         try:
             source = work.sources[place]
             data = self._reader.read(source)
@@ -110,15 +125,15 @@ class DecodePool:
                 self._decode_into(work.planes[place], source, data, task)
         except Exception as exc:  # noqa: BLE001  the edge of a job: whatever it is, it is answered
             self._fail(task, exc)
-            return
+            return False
         with self._lock:
             work.left -= 1
             if work.left:
-                return
+                return False
         task.inputs = work.raw if work.planes is None else work.planes
         task.body = _NOTHING  # what was decoded need not wait for its turn too
         task.decode_s = perf_counter() - work.began
-        self._on_ready(task)
+        return True
 
     def _decode_into(self, out: NDArray[np.float32], source: Source, data: bytes | memoryview, task: Task) -> None:
         if source.kind == "planes":

@@ -292,9 +292,8 @@ class Loop:
                 task, RequestError(f"{problem}; host (pinned memory) needs a GPU and --host-cache-mb above 0")
             )
         elif model.decodes or any(item.kind not in AS_SENT for item in job.items):
-            # Of a lone call nothing can overlap: one thread less to wake, and the image stays in the caches of the other.
             if job.lone and len(job.items) == 1:
-                self._agenda.add_chore(partial(self._decoders.run, task, model.decodes))
+                self._agenda.add_chore(partial(self._run_lone, task, model))
             else:
                 self._decoders.submit(task, model.decodes)
         else:
@@ -337,6 +336,11 @@ class Loop:
     def _run(self, tasks: Sequence[Task]) -> None:
         self._cause = tasks[0].sender
         self._runner.run(tasks)
+
+    def _run_lone(self, task: Task, model: Model) -> None:
+        """Of a lone call nothing can overlap: one thread less to wake, and the image stays in the caches of the other."""
+        if self._decoders.decode(task, model.decodes) and self._agenda.begin_or_add(task):
+            self._run((task,))
 
     def _all_answered(self) -> bool:
         return not len(self._answers) and all(connection.reader.idle for connection in self._connections)

@@ -49,6 +49,8 @@ class Front:
         self._stream = connection.makefile("rb")
         self._decode = msgspec.msgpack.Decoder(ToFront).decode
         self._last_id = 0
+        self.lone = False
+        """What it says of its jobs: that each is the only one in the server."""
         self.received: list[ToFront] = []
         """Everything that the worker has sent, in order."""
 
@@ -135,7 +137,8 @@ class Front:
             Item(kind, len(payload), payload.decode("utf-8", "replace") if kind == "path" else str(place))
             for place, payload in enumerate(payloads)
         )
-        return Job(self.next_id(), service, items, spec, cache, best, threshold, 0.0), b"".join(payloads)
+        job = Job(self.next_id(), service, items, spec, cache, best, threshold, 0.0, self.lone)
+        return job, b"".join(payloads)
 
     def answer(self, job_id: int) -> Reply | Failure:
         """The answer to a job."""

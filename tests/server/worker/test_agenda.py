@@ -31,12 +31,20 @@ def task(arrival: int, deadline: float | None = None) -> Task:
 class Record:
     """An agenda that notes what is run; `looks` are the answers to whether everything is answered."""
 
-    def __init__(self, *looks: bool) -> None:
+    def __init__(self, *looks: bool, batch_wait_s: float = 0.0) -> None:
         self.ran: list[object] = []
         self.looks = list(looks)
         self.room = Roomy()
         self.now = 0.0
-        self.agenda = Agenda(64, self.room, self.run, self.expire, self.all_answered, clock=lambda: self.now)
+        self.agenda = Agenda(
+            64,
+            self.room,
+            self.run,
+            self.expire,
+            self.all_answered,
+            batch_wait_s=batch_wait_s,
+            clock=lambda: self.now,
+        )
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Note a batch."""
@@ -93,6 +101,49 @@ def test_a_task_dropped_before_it_was_ready_is_never_run() -> None:
     assert record.ran == [[1]]
 
 
+def test_what_is_ready_in_the_device_thread_runs_there_at_once() -> None:
+    record = Record()
+    ready = task(0)
+    assert record.agenda.begin_or_add(ready)
+    assert not record.agenda.drop(ready), "it runs"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "runs"),
+    [
+        pytest.param("task", [[0, 1]], id="another task, with which it shares a batch"),
+        pytest.param("chore", ["chore", [1]], id="a chore"),
+        pytest.param("load", [[1]], id="its load"),
+        pytest.param("deadline", [{1}], id="nothing but its deadline, which has passed"),
+        pytest.param("company", [[1]], id="company, which is waited for"),
+    ],
+)
+def test_but_not_before_what_is_ahead_of_it(ahead: str, runs: list[object]) -> None:
+    record = Record(batch_wait_s=0.001 if ahead == "company" else 0.0)
+    ready = task(1, deadline=0.5 if ahead == "deadline" else None)
+    if ahead == "task":
+        record.agenda.add(task(0))
+    elif ahead == "chore":
+        record.agenda.add_chore(lambda: record.ran.append("chore"))
+    elif ahead == "load":
+        record.room.waits_s = {SERVICE.number: 0.0}
+    record.now = 1.0
+    assert not record.agenda.begin_or_add(ready)
+    for _ in runs:
+        assert record.step()
+    assert record.ran == runs
+
+
+def test_a_task_dropped_while_it_was_made_ready_in_the_device_thread_is_never_run() -> None:
+    record = Record()
+    early = task(0)
+    assert record.agenda.drop(early)
+    assert not record.agenda.begin_or_add(early)
+    record.agenda.add(task(1))
+    record.step()
+    assert record.ran == [[1]]
+
+
 @pytest.mark.parametrize("ahead", ["task", "chore", "runner"])
 def test_the_device_is_taken_out_of_turn_only_if_nothing_is_ahead(ahead: str) -> None:
     record = Record()
@@ -118,18 +169,21 @@ def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object
     return thread, results
 
 
-@pytest.mark.parametrize("wake", ["task", "chore", "give_back", "end"])
+@pytest.mark.parametrize("wake", ["task", "chore", "give_back", "pastime given back", "end"])
 def test_a_waiting_device_thread_wakes_for_anything_new(wake: str) -> None:
     record = Record()
     if wake == "give_back":
         assert record.agenda.take_if_idle()
         record.agenda.add(task(0))
+    elif wake == "pastime given back":
+        assert record.agenda.take_if_idle()
+        record.agenda.add_pastime(lambda: record.ran.append([0]))
     thread, results = in_thread(record.step)
     if wake == "task":
         record.agenda.add(task(0))
     elif wake == "chore":
         record.agenda.add_chore(lambda: record.ran.append([0]))
-    elif wake == "give_back":
+    elif "give" in wake:
         record.agenda.give_back()
     else:
         record.agenda.end()

@@ -87,9 +87,13 @@ def test_images_of_a_call_are_answered_in_order(front: Front) -> None:
     assert len(set(together.predictions)) > 6
 
 
+@pytest.mark.parametrize("lone", [False, True])
 @pytest.mark.parametrize("payload", ["bytes", "base64", "path"])
-def test_every_way_in_gives_the_same_answer(start_worker: StartWorker, tmp_path: Path, payload: str) -> None:
+def test_every_way_in_gives_the_same_answer(
+    start_worker: StartWorker, tmp_path: Path, payload: str, lone: bool
+) -> None:
     front = start_worker(data_roots=[str(tmp_path)]).start()
+    front.lone = lone
     file = tmp_path / "image.png"
     file.write_bytes(picture(5))
     for service, decode in ((1, True), (2, False)):
@@ -106,10 +110,12 @@ def test_every_way_in_gives_the_same_answer(start_worker: StartWorker, tmp_path:
         assert (reply.stages.decode > 0) == (decode or payload != "bytes")
 
 
+@pytest.mark.parametrize("lone", [False, True])
 def test_a_directory_becomes_one_prediction_per_file_with_its_own_uri(
-    start_worker: StartWorker, tmp_path: Path
+    start_worker: StartWorker, tmp_path: Path, lone: bool
 ) -> None:
     front = start_worker(data_roots=[str(tmp_path)]).start()
+    front.lone = lone
     front.define(1, decode=True)
     folder = tmp_path / "set"
     folder.mkdir()
@@ -179,11 +185,14 @@ def test_a_broken_image_fails_its_own_job_only(front: Front) -> None:
     [b"", b"GIF89a" + bytes(40), picture(1)[:-20], picture(1, 700)],
     ids=["empty", "gif", "truncated", "too large"],
 )
-def test_an_unusable_image_is_an_input_failure_that_names_it(front: Front, data: bytes) -> None:
+@pytest.mark.parametrize("lone", [False, True])
+def test_an_unusable_image_is_an_input_failure_that_names_it(front: Front, data: bytes, lone: bool) -> None:
+    front.lone = lone
     front.define(1, decode=True)
-    failure = front.refused(1, picture(1), data)
-    assert failure.failure == "input"
-    assert failure.message.startswith("1: ")
+    for images in ((data,), (picture(1), data)):
+        failure = front.refused(1, *images)
+        assert failure.failure == "input"
+        assert failure.message.startswith(f"{len(images) - 1}: ")
     assert front.predict(1, picture(1)).predictions
 
 
@@ -267,9 +276,11 @@ def test_a_job_cancelled_before_it_ran_is_answered_so_and_does_not_run(front: Fr
     assert len(front.all(Reply)) == 3, "what was answered is not answered again"
 
 
-def test_a_cancel_that_races_with_decoding_leaves_exactly_one_answer(front: Front) -> None:
+@pytest.mark.parametrize("lone", [False, True])
+def test_a_cancel_that_races_with_decoding_leaves_exactly_one_answer(front: Front, lone: bool) -> None:
+    front.lone = lone
     front.define(1, decode=True)
-    (job_id,) = front.send(front.call(1, *[picture(n, 512) for n in range(30)]))
+    (job_id,) = front.send(front.call(1, *[picture(n, 512) for n in range(1 if lone else 30)]))
     front.tell(Cancel(job_id))
     answer = front.answer(job_id)
     assert isinstance(answer, Reply) or answer.failure == "cancelled"

@@ -3,6 +3,8 @@
 1. Latency mode beside a bare loop over the same engine call: what the clock, the checks of each answer and the record of it add
    to an iteration. On an engine that costs nothing, and on a real network.
 2. Throughput mode on OpenVINO, with as many requests as it calls optimal, beside OpenVINO's own benchmark_app on the same model.
+
+The result folder is drawn by dlreport.
 """
 
 import argparse
@@ -23,12 +25,15 @@ from dlclient.bench.inproc import InProcess
 from dlclient.bench.job import EVENT, Budget, Ended, Job
 from dlclient.bench.timing import Limits, measure
 from dlclient.bench_result import Setting
+from dlclient.serving_book import Book, now, write
+from dlclient.serving_result import Measured, Ratio, Round
 from dlmodels.engines.base import Batch as Pictures
 
 COMMANDS = Path(sys.executable).parent
-MOST_ADDED_S = 50e-6
+MOST_ADDED_US = 50.0
 LEAST_RATIO = 0.95
 LATENCY_MODEL = "squeezenet1_1"
+BODY = "preprocessed images"
 _BATCHES = 4
 
 
@@ -41,8 +46,10 @@ def bare_loop(run: Callable[[Pictures], object], batches: Sequence[Pictures], it
     return [after - before for before, after in pairwise(times)]
 
 
-def added(setting: Setting, repository: Path, turns: int, iterations: int) -> tuple[float, float]:
-    """Medians over turns: seconds of an iteration of the bare loop, and how much longer one of latency mode took just after.
+def side_by_side(
+    setting: Setting, repository: Path, rounds: int, turns: int, iterations: int
+) -> list[tuple[float, float]]:
+    """Of each round, medians over turns: seconds of an iteration of the bare loop, and how much longer one of latency mode took.
 
     Neighbours in time are compared, so that another program's bursts meet both alike.
     """
@@ -52,21 +59,24 @@ def added(setting: Setting, repository: Path, turns: int, iterations: int) -> tu
     subject.infer(subject.inputs(1, 1)[0])
     batches = subject.inputs(1, _BATCHES)  # with their answers: each is checked as in a measurement
     data: list[Pictures] = [batch.data for batch in batches]  # type: ignore[misc]
-    bare: list[float] = []
-    more: list[float] = []
-    for turn in range(turns):
-        pair = [0.0, 0.0]
-        for ours in (False, True) if turn % 2 else (True, False):
-            if ours:
-                timed = measure(subject.infer, batches, 1, Limits(iterations, 0.0, 1e9))
-                begins = [sample.began_s for sample in timed.samples]
-                pair[1] = statistics.median(after - before for before, after in pairwise(begins))
-            else:
-                pair[0] = statistics.median(bare_loop(subject.model.run, data, iterations))
-        bare.append(pair[0])
-        more.append(pair[1] - pair[0])
+    found: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        bare: list[float] = []
+        more: list[float] = []
+        for turn in range(turns):
+            pair = [0.0, 0.0]
+            for ours in (False, True) if turn % 2 else (True, False):
+                if ours:
+                    timed = measure(subject.infer, batches, 1, Limits(iterations, 0.0, 1e9))
+                    begins = [sample.began_s for sample in timed.samples]
+                    pair[1] = statistics.median(after - before for before, after in pairwise(begins))
+                else:
+                    pair[0] = statistics.median(bare_loop(subject.model.run, data, iterations))
+            bare.append(pair[0])
+            more.append(pair[1] - pair[0])
+        found.append((statistics.median(bare), statistics.median(more)))
     subject.close()
-    return statistics.median(bare), statistics.median(more)
+    return found
 
 
 def by_dlbench(setting: Setting, repository: Path, seconds: float) -> tuple[float, dict[str, object]]:
@@ -100,27 +110,26 @@ def by_benchmark_app(graph: Path, seconds: float) -> float:
     return float(found[1])
 
 
-def compare_latency_mode(repository: Path, model: str, rounds: int) -> bool:
-    """Print what latency mode adds; whether it is little enough."""
-    good = True
+def compare_latency_mode(repository: Path, model: str, rounds: int, book: Book) -> None:
+    """What latency mode adds to an iteration."""
     cases = (
-        (Setting(model="nothing", engine="simulated", threads=1), 500, 20 * rounds),
-        (Setting(model=model, engine="openvino", threads=1), 4, 100 * rounds),
+        (Setting(model="nothing", engine="simulated", threads=1), 500, 20),
+        (Setting(model=model, engine="openvino", threads=1), 4, 100),
     )
-    print("latency mode beside a bare loop, in turns")
     for setting, iterations, turns in cases:
-        bare_s, more_s = added(setting, repository, turns, iterations)
-        good = good and more_s < MOST_ADDED_S
-        print(
-            f"  {setting.model} on {setting.engine}: bare {bare_s * 1e6:.1f} us an iteration, in dlbench {more_s * 1e6:+.1f} us,"
-            f" ratio {(bare_s + more_s) / bare_s:.3f} (medians of {turns} turns)"
-        )
-    print(f"  {'good' if good else 'BAD'}: less than {MOST_ADDED_S * 1e6:.0f} us are allowed")
-    return good
+        part = f"{setting.model} on {setting.engine}, latency mode"
+        found = side_by_side(setting, repository, rounds, turns, iterations)
+        targets = (("bare loop", [bare_s for bare_s, _ in found]), ("dlbench", [sum(both) for both in found]))
+        for target, times in targets:
+            one_by_one = tuple(Round(p50_s=time_s, rate_per_s=1 / time_s) for time_s in times)
+            book.measured.append(Measured(part=part, target=target, clients=1, body=BODY, rounds=one_by_one))
+        more_us = tuple(more_s * 1e6 for _, more_s in found)
+        text = f"{part}: added to a bare loop"
+        book.ratios.append(Ratio(text=text, unit="us", values=more_us, at_most=MOST_ADDED_US))
 
 
-def compare_throughput(repository: Path, model: str, rounds: int, seconds: float) -> bool:
-    """Print the ratio of dlbench's throughput to benchmark_app's; whether it is high enough."""
+def compare_throughput(repository: Path, model: str, rounds: int, seconds: float, book: Book) -> None:
+    """dlbench's throughput beside benchmark_app's."""
     graph = repository / f"{model}-openvino" / "model.xml"
     setting = Setting(
         model=model,
@@ -129,24 +138,27 @@ def compare_throughput(repository: Path, model: str, rounds: int, seconds: float
         in_flight=0,
         options={"hint": "throughput", "streams": 0, "batch": 1, "pinning": True},  # as benchmark_app has them
     )
-    print(
-        f"throughput mode: {model} on openvino beside benchmark_app ({rounds} rounds of {seconds:g} s each, in turns)"
-    )
-    ratios = []
+    part = f"{model} on openvino, throughput mode"
+    rates: dict[str, list[float]] = {"benchmark_app": [], "dlbench": []}
+    used: dict[str, object] = {}
     for number in range(rounds):
-        theirs = by_benchmark_app(graph, seconds)
+        before = by_benchmark_app(graph, seconds)
         ours, used = by_dlbench(setting, repository, seconds)
-        again = by_benchmark_app(graph, seconds)
-        ratios.append(2 * ours / (theirs + again))
-        print(
-            f"  round {number + 1}: benchmark_app {theirs:.1f} and {again:.1f} images/s, dlbench {ours:.1f} between"
-            f" ({used['in_flight']} in flight, {used['streams']} streams, {used['threads']} threads): ratio {ratios[-1]:.3f}",
-            flush=True,
+        after = by_benchmark_app(graph, seconds)
+        rates["benchmark_app"].append((before + after) / 2)
+        rates["dlbench"].append(ours)
+        print(f"  {part}: round {number + 1} of {rounds} done", file=sys.stderr)
+    in_flight = int(str(used["in_flight"]))
+    for target, found in rates.items():
+        settings = f"{used['streams']} streams, {used['threads']} threads" if target == "dlbench" else "its own"
+        in_turn = tuple(Round(rate_per_s=rate) for rate in found)
+        book.measured.append(
+            Measured(part=part, target=target, clients=in_flight, body=BODY, settings=settings, rounds=in_turn)
         )
-    ratio = statistics.median(ratios)
-    good = ratio >= LEAST_RATIO
-    print(f"  {'good' if good else 'BAD'}: median ratio {ratio:.3f}, at least {LEAST_RATIO} is asked for")
-    return good
+    values = tuple(ours / theirs for ours, theirs in zip(rates["dlbench"], rates["benchmark_app"], strict=True))
+    book.ratios.append(
+        Ratio(text=f"{model} on openvino: images/s / benchmark_app's", values=values, at_least=LEAST_RATIO)
+    )
 
 
 def build(model: str, repository: Path) -> None:
@@ -158,25 +170,27 @@ def build(model: str, repository: Path) -> None:
 
 
 def main() -> int:
-    """Run both comparisons; the exit status is 1 where one is bad."""
+    """Run both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each throughput")
     parser.add_argument("--repository", type=Path, help="of model folders; what is missing is built there")
     parser.add_argument("--model", default="resnet50", help="of the throughput (default: resnet50)")
     parser.add_argument("--only", choices=("latency", "throughput"))
+    parser.add_argument("--results", type=Path, default=Path("results/overhead"))
     options = parser.parse_args()
+    began, book = now(), Book()
     holder = nullcontext(str(options.repository)) if options.repository else tempfile.TemporaryDirectory()
     with holder as folder:
         repository = Path(folder)
         for model in {LATENCY_MODEL, options.model}:
             build(model, repository)
-        good = True
         if options.only != "throughput":
-            good = compare_latency_mode(repository, LATENCY_MODEL, options.rounds)
+            compare_latency_mode(repository, LATENCY_MODEL, options.rounds, book)
         if options.only != "latency":
-            good = compare_throughput(repository, options.model, options.rounds, options.seconds) and good
-    return 0 if good else 1
+            compare_throughput(repository, options.model, options.rounds, options.seconds, book)
+    write(options.results, "What it costs to be measured by dlbench", began, options.seconds, book)
+    return 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from book import Book, now, ratios, write
+from dlclient.serving_book import Book, now, ratios, write
 from dlclient.serving_result import Measured, Ratio, Round
 from dlserve import hardware
 from driving import START_S, Server, check_tools, dlserve, end_all_when_told, load, write_script

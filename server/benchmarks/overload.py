@@ -19,8 +19,8 @@ from pathlib import Path
 from time import perf_counter
 
 import psutil
-from book import Book, now, write
 from dlclient import local_server
+from dlclient.serving_book import Book, now, write
 from dlclient.serving_result import Measured, Ratio, Round
 
 FORWARD_S = 0.05

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from book import Book, now, ratios, write
+from dlclient.serving_book import Book, now, ratios, write
 from dlclient.serving_result import Measured, Ratio
 from driving import COMMANDS, HERE, START_S, Server, check_tools, dlserve, end_all_when_told, running, write_script
 from serving import BODY_BYTES, JPEG, ZERO, Ask, rate, take_turns

@@ -25,8 +25,8 @@ from functools import partial, reduce
 from pathlib import Path
 
 import httpx
-from book import Book, now, write
 from dlclient import samples
+from dlclient.serving_book import Book, now, write
 from dlclient.serving_result import Ratio
 from dlclient.statistics import PERCENTILE_FLOORS
 from dlserve.forward_times import ForwardTimes

@@ -27,10 +27,10 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
-from book import Book, now, write
 from dlclient import local_server
 from dlclient.errors import LocalServerError
 from dlclient.samples import sample_images
+from dlclient.serving_book import Book, now, write
 from dlclient.serving_result import Measured, Ratio, Round
 from dlmodels.engines.host import give_back_freed
 from dlmodels.limits import read_into

@@ -31,8 +31,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from book import Book, now, ratios, write
 from dlclient import samples
+from dlclient.serving_book import Book, now, ratios, write
 from dlclient.serving_result import Measured, Ratio, Round, Stage
 from dlmodels import images
 from dlmodels.engines import create_engine

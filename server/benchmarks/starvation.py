@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from book import Book, now, write
 from dlclient import local_server
+from dlclient.serving_book import Book, now, write
 from dlclient.serving_result import Measured, Ratio
 from dlserve.worker.batcher import TURNS
 from dlserve.worker.eviction import residence_s

@@ -24,6 +24,7 @@ FRONT_ENDS = ROOT / "server/benchmarks/front_ends.py"
 RELOAD = ROOT / "server/benchmarks/reload.py"
 PEERS = ROOT / "server/benchmarks/peers_bench.py"
 PREDICTION = ROOT / "server/benchmarks/prediction.py"
+OVERHEAD = ROOT / "clients/benchmarks/overhead.py"
 
 
 def run(*command: object) -> "subprocess.CompletedProcess[str]":
@@ -51,6 +52,24 @@ def test_the_benchmark_measures_every_way_in_and_its_result_is_drawn(tmp_path: P
     assert [row["target"] for row in rows] == [one.target for one in result.measured]
     for picture in ("ratios", "rates"):  # a name's $ is one: no mathematics, so no tick may be written as such
         assert "mathdefault" not in (tmp_path / f"report/pictures/{picture}.svg").read_text(encoding="utf-8")
+
+
+def test_what_it_costs_to_be_measured_by_dlbench_is_measured_and_drawn(tmp_path: Path) -> None:
+    done = run(OVERHEAD, "--rounds", 1, "--seconds", 1, "--model", "squeezenet1_1", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = read_serving(tmp_path)
+    assert [one.target for one in result.measured] == ["bare loop", "dlbench"] * 2 + ["benchmark_app", "dlbench"]
+    assert [(ratio.unit, ratio.goal, len(ratio.values)) for ratio in result.ratios] == [
+        ("us", "at most 50", 1),
+        ("us", "at most 50", 1),
+        ("x", "at least 0.95", 1),
+    ]
+    bare, ours = (one.rounds[0].p50_s for one in result.measured[:2])
+    assert bare is not None
+    assert ours is not None
+    assert (ours - bare) * 1e6 == pytest.approx(result.ratios[0].values[0])
+    assert dlreport([str(tmp_path), "-o", str(tmp_path / "report")]) == 0
+    assert (tmp_path / "report/pictures/ratios.svg").exists()
 
 
 def test_the_error_of_predictions_is_told_for_every_network_and_load_beside_what_a_loop_differs_by(

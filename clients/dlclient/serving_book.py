@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+
 from dlclient.environment import environment
 from dlclient.serving_result import SERVING_SCHEMA, Measured, Ratio, Round, Serving, Stage
 
@@ -56,9 +57,12 @@ def write(folder: Path, title: str, started: str, seconds: float, book: Book) ->
 
 def show(result: Serving) -> None:
     """The result for people who do not open the report."""
+    part_width = max((len(one.part) for one in result.measured), default=0)
+    target_width = max((len(one.target) for one in result.measured), default=0)
+    text_width = max((len(one.text) for one in result.ratios), default=0)
     for one in result.measured:
-        clients = f"{one.clients:>3} clients" if one.clients else "open loop"
-        what = f"{one.part:<24} {one.target:<24} {clients:<11}"
+        clients = f"{one.clients:>3} client{'s' * (one.clients != 1)}" if one.clients else "open loop"
+        what = f"{one.part:<{part_width}}  {one.target:<{target_width}}  {clients:<11}"
         if one.failure:
             print(f"  {what}  failed: {one.failure}")
             continue
@@ -74,7 +78,7 @@ def show(result: Serving) -> None:
         if (found := ratio.median) is not None:
             spread = f"  ({min(ratio.values):.2f} to {max(ratio.values):.2f})" if len(ratio.values) > 1 else ""
             verdict = f"  goal {ratio.goal}: {'met' if ratio.met else 'NOT met'}" if ratio.goal else ""
-            print(f"  {ratio.text:<58} {found:6.2f} {ratio.unit}{spread}{verdict}")
+            print(f"  {ratio.text:<{text_width}} {found:6.2f} {ratio.unit}{spread}{verdict}")
 
 
 def now() -> str:

@@ -19,6 +19,28 @@ HERE = Path(__file__).parent
 START_S = 120
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_COUNTING = """
+local ffi = require("ffi")
+ffi.cdef("typedef struct { long s, ns; } moment; int clock_gettime(int, moment *);")
+local moment, threads = ffi.new("moment"), {}
+local function now()
+  ffi.C.clock_gettime(1, moment)  -- CLOCK_MONOTONIC
+  return tonumber(moment.s) + tonumber(moment.ns) * 1e-9
+end
+function setup(thread) table.insert(threads, thread) end
+function init(args)
+  from = now() + tonumber(args[1])
+  till = from + tonumber(args[2])
+  counted = 0
+end
+function response()
+  local at = now()
+  if at > from and at <= till then counted = counted + 1 end
+end
+function done()
+  for _, thread in ipairs(threads) do io.write("counted: ", thread:get("counted"), "\\n") end
+end
+"""
 _PATHS = """
 local made = {}
 function init()
@@ -68,34 +90,55 @@ def _cpu_s(processes: Sequence[int]) -> float:
     return ticks * _TICK_S
 
 
-def load(server: Server, path: str, clients: int, seconds: int, script: Path) -> Round:
-    """Ask a server by wrk for whole seconds. Raises RuntimeError if any answer was an error."""
+def load(server: Server, path: str, clients: int, seconds: int, script: Path, *, skipped_s: int = 0) -> Round:
+    """Ask a server by wrk for whole seconds. Raises RuntimeError if any answer was an error.
+
+    The rate is of all answers in that time; or, where `skipped_s` is given and the script counts, of those after so many
+    seconds more at the beginning. Where a batch takes a good part of a round that matters: nothing is under way when a load
+    begins, and what is under way when it ends is never counted.
+    """
     url = server.url + path
     parts = server.parts()
     before = {part: _cpu_s(processes) for part, processes in parts.items()}
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "20s", "--latency", "-s", str(script), url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + START_S)  # noqa: S603
+    lasting_s = skipped_s + seconds
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{lasting_s}s", "--timeout", "20s", "--latency", "-s", str(script), url]
+    if skipped_s:
+        command += ["--", str(skipped_s), str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=lasting_s + START_S)  # noqa: S603
     shown = done.stdout + done.stderr
     if done.returncode or "Non-2xx" in shown or "Socket errors" in shown:
         raise RuntimeError(f"{url} answered with errors:\n{shown[-600:]}")
     latency = re.search(r"50%\s+([\d.]+)(us|ms|s)\b", shown)
     total = re.search(r"(\d+) requests in", shown)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", shown)
+    rate = re.search(r"counted: (\d+)" if skipped_s else r"Requests/sec:\s+([\d.]+)", shown)
     if latency is None or total is None or rate is None or not int(total[1]):
         raise RuntimeError(f"{url} answered nothing:\n{shown[-600:]}")
     used = {part: (_cpu_s(processes) - before[part]) / int(total[1]) for part, processes in parts.items()}
-    return Round(p50_s=float(latency[1]) * _UNITS[latency[2]], rate_per_s=float(rate[1]), cpu_s=used)
+    rate_per_s = int(rate[1]) / seconds if skipped_s else float(rate[1])
+    return Round(p50_s=float(latency[1]) * _UNITS[latency[2]], rate_per_s=rate_per_s, cpu_s=used)
 
 
-def write_script(folder: Path, name: str, body: bytes, headers: Mapping[str, str], paths: Sequence[str] = ()) -> Path:
-    """The Lua that makes wrk post `body` with these headers, to one of `paths` by chance each time where there are any."""
+def write_script(
+    folder: Path,
+    name: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    paths: Sequence[str] = (),
+    *,
+    counts: bool = False,
+) -> Path:
+    """The Lua that makes wrk post `body` with these headers, to one of `paths` by chance each time where there are any.
+
+    `counts`: answers one by one, for `load` with `skipped_s`; it costs wrk too much where they are many.
+    """
     file = folder / f"{name}.body"
     file.write_bytes(body)
     script = folder / f"{name}.lua"
     set_headers = "".join(f'wrk.headers["{key}"] = "{value}"\n' for key, value in headers.items())
     script.write_text(
         f'local file = io.open("{file}", "rb")\nwrk.method, wrk.body = "POST", file:read("*a")\n{set_headers}'
-        + (_PATHS.replace("PATHS", ", ".join(f'"{path}"' for path in paths)) if paths else ""),
+        + (_PATHS.replace("PATHS", ", ".join(f'"{path}"' for path in paths)) if paths else "")
+        + (_COUNTING if counts else ""),
         encoding="utf-8",
     )
     return script

@@ -4,7 +4,8 @@
               bare uvicorn ASGI app and a bare FastAPI app that read the same body and return the same JSON; one client and eight
     stages    of the same by one client: where the microseconds go
     networks  real ones on torch, two workers with a thread each, at 1, 2, 8 and 32 clients, beside two processes that decode
-              and run them in a loop, and one such process beside one client; no server in between
+              and run them in a loop, and one such process beside one client; no server in between. A rate is of ten answers to
+              each client, after three that don't count: nothing is under way when a load begins
 
 The load is wrk's. Processor time is /proc's. The result folder is drawn by dlreport.
 """
@@ -45,8 +46,8 @@ NETWORKS = ("squeezenet1_1", "resnet18", "resnet50")
 PARTS = ("zero", "stages", "networks")
 ZERO = {"mllib": "simulated", "parameters": {"mllib": {"decode": False}}}
 _STAGE_CALLS = 2000
-_TURNS = 3
-"""Answers that each client of a real network waits for, at least: a time that is too short for one would tell nothing."""
+_TURNS, _SKIPPED_TURNS = 10, 3
+"""Answers that each client of a real network waits for, at least, and those before that are not counted."""
 
 
 @dataclass(frozen=True)
@@ -271,19 +272,20 @@ def network(name: str, rounds: int, seconds: int, folder: Path, book: Book) -> N
     """The server with a real network, and two processes without one."""
     repository = build(folder, (name,))
     image = samples.sample_images((500,))["astronaut-500.jpg"]
-    script = write_script(folder, name, image, JPEG)
+    script = write_script(folder, name, image, JPEG, counts=True)
     path = f"/predict/{name}"
     body = f"a JPEG of {len(image)} bytes"
     alone: dict[int, list[Round]] = {1: [], 2: []}
     served: dict[int, list[Round]] = {1: [], 2: [], 8: [], 32: []}
     with dlserve(folder / f"{name}.log", "--models-dir", str(repository), "--preload", name) as ours:
-        load(ours, path, 8, 2, script)
+        load(ours, path, 8, 2, script, skipped_s=1)
         for number in range(rounds):
             for count, found in alone.items():
                 found.append(loops(count, repository / name, image, seconds))
             for count, found in served.items():
                 turn_s = count * p50(alone[1][-1]) / 2  # until each client has been answered once, by two workers
-                found.append(load(ours, path, count, max(seconds, math.ceil(_TURNS * turn_s)), script))
+                lasting_s, skipped_s = math.ceil(_TURNS * turn_s), math.ceil(_SKIPPED_TURNS * turn_s)
+                found.append(load(ours, path, count, max(seconds, lasting_s), script, skipped_s=skipped_s))
             print(f"  {name}: round {number + 1} of {rounds} done", file=sys.stderr)
     for target, rows in (("no server", alone), ("dlserve", served)):
         for count, found in rows.items():

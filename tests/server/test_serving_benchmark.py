@@ -54,6 +54,22 @@ def test_the_benchmark_measures_every_way_in_and_its_result_is_drawn(tmp_path: P
         assert "mathdefault" not in (tmp_path / f"report/pictures/{picture}.svg").read_text(encoding="utf-8")
 
 
+def test_a_real_network_is_measured_beside_loops_with_no_server(tmp_path: Path) -> None:
+    given = ("--only", "networks", "--networks", "squeezenet1_1", "--rounds", 1, "--seconds", 1)
+    done = run(BENCH, *given, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = read_serving(tmp_path)
+    found = {(one.target, one.clients): one.rounds[0] for one in result.measured}
+    assert set(found) == {("no server", 1), ("no server", 2), *(("dlserve", clients) for clients in (1, 2, 8, 32))}
+    eight, one = result.ratios
+    assert eight.values == (found["dlserve", 8].rate_per_s / found["no server", 2].rate_per_s,)
+    assert all(one.rate_per_s > 0 for one in found.values())
+    ours_s, theirs_s = found["dlserve", 1].p50_s, found["no server", 1].p50_s
+    assert ours_s is not None
+    assert theirs_s is not None
+    assert one.values == (pytest.approx((ours_s - theirs_s) * 1e3),)
+
+
 def test_what_it_costs_to_be_measured_by_dlbench_is_measured_and_drawn(tmp_path: Path) -> None:
     done = run(OVERHEAD, "--rounds", 1, "--seconds", 1, "--model", "squeezenet1_1", "--results", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -67,7 +67,7 @@ def test_a_real_network_is_measured_beside_loops_with_no_server(tmp_path: Path) 
     ours_s, theirs_s = found["dlserve", 1].p50_s, found["no server", 1].p50_s
     assert ours_s is not None
     assert theirs_s is not None
-    assert one.values == (pytest.approx((ours_s - theirs_s) * 1e3),)
+    assert one.values[0] == pytest.approx((ours_s - theirs_s) * 1e3)
 
 
 def test_what_it_costs_to_be_measured_by_dlbench_is_measured_and_drawn(tmp_path: Path) -> None:

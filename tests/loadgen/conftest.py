@@ -271,11 +271,11 @@ def with_page(start: Callable[..., Locust], *arguments: str) -> tuple[Locust, st
 
 def wait_until(true: Callable[[], bool]) -> None:
     """For what another process does."""
-    for _ in range(600):
+    for _ in range(20 * int(END_S)):
         if true():
             return
         threading.Event().wait(0.05)
-    raise AssertionError("it did not happen within 30 s")
+    raise AssertionError(f"it did not happen within {END_S:g} s")
 
 
 @pytest.fixture

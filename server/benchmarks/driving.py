@@ -29,8 +29,8 @@ local function now()
 end
 function setup(thread) table.insert(threads, thread) end
 function init(args)
-  from = now() + tonumber(args[1])
-  till = from + tonumber(args[2])
+  from = now() + (tonumber(args[1]) or 0)
+  till = from + (tonumber(args[2]) or math.huge)
   counted = 0
 end
 function response()

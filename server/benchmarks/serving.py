@@ -338,22 +338,27 @@ def network(name: str, rounds: int, seconds: int, folder: Path, book: Book) -> N
     alone: dict[int, list[Round]] = {1: [], 2: []}
     served: dict[int, list[Round]] = {1: [], 2: [], 8: [], 32: []}
     more_ms: list[float] = []
-    with (
-        dlserve(folder / f"{name}.log", "--models-dir", str(repository), "--preload", name) as ours,
-        one_caller(repository / name, image) as call,
-    ):
+
+    def play(ours: Server, call: Callable[[float], Round]) -> None:
         load(ours, path, 8, 2, script, skipped_s=1)
-        for number in range(rounds):
-            theirs, ours_, more_s = side_by_side(lambda: call(seconds), lambda: load(ours, path, 1, seconds, script))
-            alone[1].append(theirs)
-            served[1].append(ours_)
-            more_ms.append(more_s * 1e3)
-            alone[2].append(loops(2, repository / name, image, seconds))
-            for count in (2, 8, 32):
-                turn_s = count * p50(alone[1][-1]) / 2  # until each client has been answered once, by two workers
-                lasting_s, skipped_s = math.ceil(_TURNS * turn_s), math.ceil(_SKIPPED_TURNS * turn_s)
-                served[count].append(load(ours, path, count, max(seconds, lasting_s), script, skipped_s=skipped_s))
-            print(f"  {name}: round {number + 1} of {rounds} done", file=sys.stderr)
+        theirs, ours_, more_s = side_by_side(lambda: call(seconds), lambda: load(ours, path, 1, seconds, script))
+        alone[1].append(theirs)
+        served[1].append(ours_)
+        more_ms.append(more_s * 1e3)
+        alone[2].append(loops(2, repository / name, image, seconds))
+        for count in (2, 8, 32):
+            turn_s = count * p50(theirs) / 2  # until each client has been answered once, by two workers
+            lasting_s, skipped_s = math.ceil(_TURNS * turn_s), math.ceil(_SKIPPED_TURNS * turn_s)
+            served[count].append(load(ours, path, count, max(seconds, lasting_s), script, skipped_s=skipped_s))
+
+    for number in range(rounds):
+        # Another server and another caller in each round: the same program, started again, comes out up to a millisecond apart.
+        with (
+            dlserve(folder / f"{name}.log", "--models-dir", str(repository), "--preload", name) as ours,
+            one_caller(repository / name, image) as call,
+        ):
+            play(ours, call)
+        print(f"  {name}: round {number + 1} of {rounds} done", file=sys.stderr)
     for target, rows in (("no server", alone), ("dlserve", served)):
         for count, found in rows.items():
             book.measured.append(Measured(part=name, target=target, clients=count, body=body, rounds=tuple(found)))

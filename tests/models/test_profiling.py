@@ -59,8 +59,11 @@ def test_torch_names_its_operators_and_tells_of_no_kernel_on_a_cpu() -> None:
     found = profile("torch", run, "cpu")
     assert len(calls) == 2, "once to set up, once watched"
     assert found.kernel_busy is None
-    assert "convolution" in found.top_operators[0][0]
-    assert sum(fraction for _, fraction in found.top_operators) == pytest.approx(1.0, abs=0.1)
+    # Not always the first: an allocation that is interrupted may take longer than so small a convolution.
+    assert any("convolution" in name for name, _ in found.top_operators)
+    fractions = [fraction for _, fraction in found.top_operators]
+    assert fractions == sorted(fractions, reverse=True)
+    assert sum(fractions) == pytest.approx(1.0, abs=0.1)
     assert not any("dlmodels" in name for name, _ in found.top_operators)
 
 

@@ -59,22 +59,23 @@ def side_by_side(
     subject.infer(subject.inputs(1, 1)[0])
     batches = subject.inputs(1, _BATCHES)  # with their answers: each is checked as in a measurement
     data: list[Pictures] = [batch.data for batch in batches]  # type: ignore[misc]
+
+    def bare() -> float:
+        return statistics.median(bare_loop(subject.model.run, data, iterations))
+
+    def ours() -> float:
+        timed = measure(subject.infer, batches, 1, Limits(iterations, 0.0, 1e9))
+        return statistics.median(after - before for before, after in pairwise(one.began_s for one in timed.samples))
+
     found: list[tuple[float, float]] = []
     for _ in range(rounds):
-        bare: list[float] = []
-        more: list[float] = []
+        bare_s: list[float] = []
+        more_s: list[float] = []
         for turn in range(turns):
-            pair = [0.0, 0.0]
-            for ours in (False, True) if turn % 2 else (True, False):
-                if ours:
-                    timed = measure(subject.infer, batches, 1, Limits(iterations, 0.0, 1e9))
-                    begins = [sample.began_s for sample in timed.samples]
-                    pair[1] = statistics.median(after - before for before, after in pairwise(begins))
-                else:
-                    pair[0] = statistics.median(bare_loop(subject.model.run, data, iterations))
-            bare.append(pair[0])
-            more.append(pair[1] - pair[0])
-        found.append((statistics.median(bare), statistics.median(more)))
+            took_s = {do: do() for do in ((bare, ours) if turn % 2 else (ours, bare))}
+            bare_s.append(took_s[bare])
+            more_s.append(took_s[ours] - took_s[bare])
+        found.append((statistics.median(bare_s), statistics.median(more_s)))
     subject.close()
     return found
 

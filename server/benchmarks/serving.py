@@ -258,8 +258,7 @@ def one_caller(folder: Path, image: bytes) -> Iterator[Callable[[float], Round]]
         answer = _report(ours, START_S + seconds)
         if answer is None:
             raise RuntimeError("the loop without a server has ended")
-        times, taken = answer
-        return Round(p50_s=statistics.median(times), rate_per_s=len(times) / taken)
+        return _together([answer])
 
     try:
         yield call
@@ -301,7 +300,11 @@ def _report(line: Connection, timeout_s: float) -> tuple[list[float], float] | N
 
 def loops(count: int, folder: Path, image: bytes, seconds: float) -> Round:
     """Processes with no server, together."""
-    found = loop_times(count, folder, image, seconds)
+    return _together(loop_times(count, folder, image, seconds))
+
+
+def _together(found: Sequence[tuple[list[float], float]]) -> Round:
+    """Of processes that called beside each other: the slowest's median, and the calls per second of all."""
     return Round(
         p50_s=max(statistics.median(times) for times, _ in found),
         rate_per_s=sum(len(times) / taken for times, taken in found),

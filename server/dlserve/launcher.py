@@ -85,6 +85,7 @@ class Launcher:
             device=plan.device,
             threads=plan.threads,
             decode_threads=plan.threads,
+            decode_in_turn=plan.device == "cpu" and plan.threads == 1,
             budget_bytes=plan.budget_bytes,
             host_bytes=plan.host_bytes,
             eviction=config.eviction,

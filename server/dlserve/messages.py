@@ -252,6 +252,18 @@ class Reply(Message, frozen=True):
     """Where the job asked for it whole: float32 in this machine's order, a row of all classes per image."""
     pays_up_to: int = 0
     """Images beyond which the worker grows no batch of this model, for it would not pay; 0: none is known."""
+    in_turn_s: float = 0.0
+    """What decoding the batch took in its turn, before the forward; 0: its images were decoded while others ran."""
+
+    @property
+    def batch_s(self) -> float:
+        """For so long no other batch could run."""
+        return self.in_turn_s + self.stages.forward
+
+    @property
+    def decode_ahead_s(self) -> float:
+        """What the job's images took before they could join a batch."""
+        return 0.0 if self.in_turn_s else self.stages.decode
 
 
 class Failure(Message, frozen=True):

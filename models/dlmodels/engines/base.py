@@ -39,6 +39,8 @@ class Model(ABC):
     """False: inputs are handed to `run` as the bytes that came, undecoded (the simulated engine's default)."""
     reload_tiers: tuple[Temperature, ...] = ("disk",)
     """The colder tiers that a request may ask to start from. With "host" in it, `stage` and `unstage` work."""
+    uses_cores: bool = True
+    """On a CPU, `run` computes with the place's threads. False: it waits (the simulated engine), and leaves them to others."""
     most_images: int | None = None
     """The largest batch that the network takes, where its graph fixes one; None: any that memory allows."""
 

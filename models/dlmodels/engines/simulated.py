@@ -122,6 +122,8 @@ def parse_profile(spec: ModelSpec) -> Profile:
 class SimulatedModel(Model):
     """Sleeps in place of loading and computing."""
 
+    uses_cores = False
+
     def __init__(self, spec: ModelSpec, engine: "SimulatedEngine") -> None:
         super().__init__(spec)
         self.profile = parse_profile(spec)

@@ -425,22 +425,23 @@ class Dispatcher:
             view.learned_until = max(view.learned_until, _ended(reply))
             return
         expected.learned_at = stages.replied
-        expected.learn_call(stages.decode / images, stages.post)
+        batch_s = reply.batch_s
+        expected.learn_call(reply.decode_ahead_s / images, stages.post)
         if outcome.predicted_s:
             expected.learn_ratio(stages.in_worker_s / outcome.predicted_s)
             if flight.foretold is not None:
                 expected.forecasts.learn(*flight.foretold, stages.in_worker_s)
         view.limits[service.number] = reply.pays_up_to or self._max_batch
         ended = _ended(reply)
-        if flight.size and (waited_s := ended - stages.forward - flight.sent) > 0:
+        if flight.size and (waited_s := ended - batch_s - flight.sent) > 0:
             expected.joiners.learn(flight.size, waited_s, reply.batch_size - flight.size)
         if ended > view.learned_until + _SAME_S and images <= reply.batch_size:
             # Once for a batch, and not where it ran in parts.
             if not stages.load:
-                could_begin = max(view.learned_until, stages.received + stages.decode)
-                expected.learn_between(ended - stages.forward - could_begin, stages.forward)
+                could_begin = max(view.learned_until, stages.received + reply.decode_ahead_s)
+                expected.learn_between(ended - batch_s - could_begin, batch_s)
             view.learned_until = ended
-            expected.learn_forward(stages.forward, reply.batch_size)
+            expected.learn_forward(batch_s, reply.batch_size)
 
     # ---- looking after long calls
 

@@ -33,7 +33,6 @@ class Agenda:
         self._all_answered = all_answered
         self._clock = clock
         self._waits = batch_wait_s > 0
-        self._room = room
         self._batcher: Batcher[Task] = Batcher(max_batch, room, batch_wait_s)
         self._chores: deque[Callable[[], None]] = deque()
         """Done before the next batch: loads asked for in advance, deleted models."""
@@ -47,25 +46,13 @@ class Agenda:
         """Of the lock; what need not wait or wake takes the lock itself, which costs a third."""
 
     def add(self, task: Task) -> None:
-        """A task is ready to run."""
+        """A task is ready to run; again, if its batch has found that it wasn't."""
         with self._changed:
             if not task.answered:
+                task.begun = False
                 self._batcher.add(task)
                 if not self._taken:  # else `give_back` wakes the device thread
                     self._changed.notify()
-
-    def begin_or_add(self, task: Task) -> bool:
-        """A task is ready to run, in the device thread. True: there is nothing to wait for, so it runs now; else it was added."""
-        with self._lock:
-            if task.answered:
-                return False
-            in_time = task.deadline is None or task.deadline > self._clock()
-            task.begun = (
-                in_time and not (self._chores or len(self._batcher) or self._waits) and task.model in self._room
-            )
-            if not task.begun:
-                self._batcher.add(task)
-            return task.begun
 
     def add_chore(self, chore: Callable[[], None]) -> None:
         """Something for the device thread to do before it takes the next batch."""

@@ -63,11 +63,16 @@ class DecodePool:
         """
         self._pool.submit(self._decode_all, task, decodes)
 
-    def decode(self, task: Task, decodes: bool) -> bool:
-        """`submit`, but the first image is decoded in this thread. True: all are ready, and nobody else is told."""
+    def decode(self, task: Task, decodes: bool, *, helped: bool = True) -> bool:
+        """`submit`, but the first image is decoded in this thread; all are, if it isn't `helped` by the pool.
+
+        True: all are ready, and nobody else is told.
+        """
         work = self._open(task, decodes)
         if work is None:
             return False
+        if not helped:
+            return [self._decode(work, place) for place in range(task.images)][-1]
         for place in range(1, task.images):
             self._pool.submit(self._decode_and_tell, work, place)
         return self._decode(work, 0)

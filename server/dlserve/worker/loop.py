@@ -4,6 +4,9 @@ Threads: one receives for each front end, a few decode, one prepares skeletons, 
 device is taken by one of them at a time. Normally that is the device thread; a job that costs less to run than to hand
 over is run by the receiving thread itself, see `quick`.
 
+Where the device is a CPU and the worker has one core of it, to decode beside a forward only interrupts it. What was sent is then decoded
+by the device thread, once it is the turn of the batch; so is an only call anywhere.
+
 Front ends share services, models and the order of arrival. One that goes takes its jobs with it, and a service that no
 other knows; the rest goes on.
 """
@@ -86,6 +89,7 @@ class Loop:
         self._max_batch = settings.max_batch
         self._max_images = settings.max_images
         self._max_body_bytes = settings.max_body_bytes
+        self._decode_in_turn = settings.decode_in_turn
         self._lock = threading.Lock()
         """Of what changes with front ends and services: the next three."""
         self._connections: tuple[Connection, ...] = ()
@@ -108,7 +112,7 @@ class Loop:
         self._agenda = Agenda(
             settings.max_batch,
             self._cache,
-            self._run,
+            self._read_and_run,
             self._answers.expire,
             self._all_answered,
             batch_wait_s=settings.batch_wait_s,
@@ -292,14 +296,20 @@ class Loop:
                 task, RequestError(f"{problem}; host (pinned memory) needs a GPU and --host-cache-mb above 0")
             )
         elif model.decodes or any(item.kind not in AS_SENT for item in job.items):
-            if job.lone and len(job.items) == 1:
-                self._agenda.add_chore(partial(self._run_lone, task, model))
+            # Of a lone call nothing can overlap: one thread less to wake, and the image stays in the caches of the other.
+            task.unread = (job.lone and len(job.items) == 1) or self._decodes_in_turn(task, model)
+            if task.unread:
+                self._agenda.add(task)
             else:
                 self._decoders.submit(task, model.decodes)
         else:
             ends = list(itertools.accumulate(item.size for item in job.items))
             task.inputs = [task.body[end - item.size : end] for item, end in zip(job.items, ends, strict=True)]
             self._agenda.add(task)
+
+    def _decodes_in_turn(self, task: Task, model: Model) -> bool:
+        """Whether the device thread decodes it: there is no core beside it, and nothing to wait for as there is in a file."""
+        return self._decode_in_turn and model.uses_cores and not any(item.kind == "path" for item in task.job.items)
 
     def _prepared_ahead(
         self, message: Prepare | Prefetch, service: Service, asker: Sender, failure: Exception | None
@@ -333,14 +343,30 @@ class Loop:
         for connection in connections:
             connection.end()
 
-    def _run(self, tasks: Sequence[Task]) -> None:
+    def _run(self, tasks: Sequence[Task], in_turn_s: float = 0.0) -> None:
         self._cause = tasks[0].sender
-        self._runner.run(tasks)
+        self._runner.run(tasks, in_turn_s)
 
-    def _run_lone(self, task: Task, model: Model) -> None:
-        """Of a lone call nothing can overlap: one thread less to wake, and the image stays in the caches of the other."""
-        if self._decoders.decode(task, model.decodes) and self._agenda.begin_or_add(task):
-            self._run((task,))
+    def _read_and_run(self, tasks: Sequence[Task]) -> None:
+        """A batch of which some was left to this thread to decode.
+
+        What can't be decoded has its answer; of a directory, more is being decoded, and it comes back.
+        """
+        model = tasks[0].service.model
+        assert model is not None
+        in_turn_s, ready = 0.0, []
+        for task in tasks:
+            if not task.unread:
+                ready.append(task)
+                continue
+            task.unread = False
+            began, in_turn = perf_counter(), self._decodes_in_turn(task, model)
+            if self._decoders.decode(task, model.decodes, helped=not in_turn):
+                ready.append(task)
+            if in_turn:
+                in_turn_s += perf_counter() - began
+        if ready:
+            self._run(ready, in_turn_s)
 
     def _all_answered(self) -> bool:
         return not len(self._answers) and all(connection.reader.idle for connection in self._connections)

@@ -22,6 +22,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """CPU threads that an engine may compute with."""
     decode_threads: Count
     """Threads that decode images, beside the one that runs models."""
+    decode_in_turn: bool = False
+    """That one has no core that it could leave idle, so it decodes what was sent itself, if its model computes on the CPU."""
     budget_bytes: Bytes
     """What the weights on the device may take in all."""
     host_bytes: Bytes = 0

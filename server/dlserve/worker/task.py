@@ -49,6 +49,8 @@ class Task(msgspec.Struct, eq=False):
     """What the model is handed, once ready."""
     uris: tuple[str, ...] | None = None
     """One per image, where a directory was expanded."""
+    unread: bool = False
+    """Its inputs are read and decoded when it runs, by the thread that runs it."""
     begun: bool = False
     """Its batch runs: too late to cancel."""
     answered: bool = False

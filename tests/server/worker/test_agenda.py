@@ -101,47 +101,16 @@ def test_a_task_dropped_before_it_was_ready_is_never_run() -> None:
     assert record.ran == [[1]]
 
 
-def test_what_is_ready_in_the_device_thread_runs_there_at_once() -> None:
+def test_a_task_that_its_batch_was_not_ready_for_waits_again_and_can_be_dropped_again() -> None:
     record = Record()
-    ready = task(0)
-    assert record.agenda.begin_or_add(ready)
-    assert not record.agenda.drop(ready), "it runs"
-
-
-@pytest.mark.parametrize(
-    ("ahead", "runs"),
-    [
-        pytest.param("task", [[0, 1]], id="another task, with which it shares a batch"),
-        pytest.param("chore", ["chore", [1]], id="a chore"),
-        pytest.param("load", [[1]], id="its load"),
-        pytest.param("deadline", [{1}], id="nothing but its deadline, which has passed"),
-        pytest.param("company", [[1]], id="company, which is waited for"),
-    ],
-)
-def test_but_not_before_what_is_ahead_of_it(ahead: str, runs: list[object]) -> None:
-    record = Record(batch_wait_s=0.001 if ahead == "company" else 0.0)
-    ready = task(1, deadline=0.5 if ahead == "deadline" else None)
-    if ahead == "task":
-        record.agenda.add(task(0))
-    elif ahead == "chore":
-        record.agenda.add_chore(lambda: record.ran.append("chore"))
-    elif ahead == "load":
-        record.room.waits_s = {SERVICE.number: 0.0}
-    record.now = 1.0
-    assert not record.agenda.begin_or_add(ready)
-    for _ in runs:
-        assert record.step()
-    assert record.ran == runs
-
-
-def test_a_task_dropped_while_it_was_made_ready_in_the_device_thread_is_never_run() -> None:
-    record = Record()
-    early = task(0)
-    assert record.agenda.drop(early)
-    assert not record.agenda.begin_or_add(early)
-    record.agenda.add(task(1))
-    record.step()
-    assert record.ran == [[1]]
+    again, other = task(0), task(1)
+    record.agenda.add(again)
+    assert record.step()
+    record.agenda.add(again)
+    record.agenda.add(other)
+    assert record.agenda.drop(again)
+    assert record.step()
+    assert record.ran == [[0], [1]]
 
 
 @pytest.mark.parametrize("ahead", ["task", "chore", "runner"])

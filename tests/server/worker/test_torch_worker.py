@@ -39,10 +39,19 @@ def expected(spec: ModelSpec) -> list[NDArray[np.float32]]:
     ]
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["decoding beside the forward", "decoding in turn"])
+def in_turn(request: pytest.FixtureRequest) -> bool:
+    """Whether the thread that runs models decodes."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def torch_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    """A worker with torch started."""
-    worker = WorkerProcess(tmp_path_factory.mktemp("torch"), engines=["torch"], budget_bytes=1 << 30)
+def torch_worker(tmp_path_factory: pytest.TempPathFactory, in_turn: bool) -> Iterator[WorkerProcess]:
+    """A worker with torch started, which reads files below the folder of its socket."""
+    folder = tmp_path_factory.mktemp("torch")
+    worker = WorkerProcess(
+        folder, engines=["torch"], budget_bytes=1 << 30, decode_in_turn=in_turn, data_roots=[str(folder)]
+    )
     worker.start().close()
     yield worker
     worker.end()
@@ -89,6 +98,65 @@ def test_a_cold_answer_is_the_warm_one_and_loads_every_byte(
     assert cold.stages.load > 0
     assert cold.stages.decode > 0
     assert len(front.all(Loaded)) == 2
+
+
+@pytest.mark.parametrize("lone", [False, True])
+def test_what_others_had_to_wait_for_is_told_where_a_batch_is_decoded_in_its_turn(
+    front: Front, expected: list[NDArray[np.float32]], in_turn: bool, lone: bool
+) -> None:
+    front.prepare(1)
+    front.lone = lone
+    jobs = front.send(*[front.call(1, data, best=5) for data in PHOTOGRAPHS])
+    batches: dict[float, list[Reply]] = {}
+    for job, one in zip(jobs, expected, strict=True):
+        reply = front.reply(job)
+        check(reply, [one])
+        batches.setdefault(reply.in_turn_s, []).append(reply)
+    if not in_turn:
+        assert list(batches) == [0.0]
+    for in_turn_s, replies in batches.items():
+        decodes_s = [reply.stages.decode for reply in replies]
+        assert min(decodes_s) > 0
+        for reply in replies:
+            assert reply.batch_s == in_turn_s + reply.stages.forward
+            assert reply.decode_ahead_s == (0 if in_turn else reply.stages.decode)
+        assert not in_turn or (sum(decodes_s) < in_turn_s and len(replies) == replies[0].batch_size)
+
+
+@pytest.mark.parametrize("broken", ["first", "last", "all"])
+def test_an_unreadable_image_fails_its_own_call_only(
+    front: Front, expected: list[NDArray[np.float32]], broken: str
+) -> None:
+    front.prepare(1)
+    ahead = front.send(front.call(1, *PHOTOGRAPHS))  # so that the others share a batch
+    bad = {"first": {0}, "last": {3}, "all": set(range(4))}[broken]
+    jobs = front.send(
+        *[front.call(1, b"no image" if place in bad else data, best=5) for place, data in enumerate(PHOTOGRAPHS)]
+    )
+    for place, (job, one) in enumerate(zip(jobs, expected, strict=True)):
+        if place in bad:
+            assert front.failure(job).failure == "input"
+        else:
+            check(front.reply(job), [one])
+    front.reply(*ahead)
+    check(front.predict(1, PHOTOGRAPHS[0], best=5), expected[:1])
+
+
+@pytest.mark.parametrize("lone", [False, True])
+def test_what_is_in_files_is_never_waited_for_in_turn(
+    front: Front, torch_worker: WorkerProcess, expected: list[NDArray[np.float32]], lone: bool
+) -> None:
+    folder = Path(torch_worker.path).parent / f"photographs-{lone}"
+    folder.mkdir(exist_ok=True)
+    for place, data in enumerate(PHOTOGRAPHS):
+        (folder / f"{place}.jpg").write_bytes(data)
+    front.lone = lone
+    one = front.predict(1, bytes(folder / "2.jpg"), kind="path", best=5)
+    check(one, expected[2:3])
+    all_ = front.predict(1, bytes(folder), kind="path", best=5)
+    check(all_, expected)
+    assert all_.batch_size == len(PHOTOGRAPHS)
+    assert one.in_turn_s == all_.in_turn_s == 0
 
 
 def test_a_damaged_weights_file_is_refused_when_prepared(front: Front, spec: ModelSpec, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The table of engines, and the memory of the machine they run on."""
 
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,10 +89,37 @@ def test_host_memory_of_this_machine_is_plausible() -> None:
     assert 0 < memory.free_bytes <= memory.total_bytes
 
 
-@pytest.mark.parametrize(
-    ("own", "expected"), [({}, "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"), ({"GLIBC_TUNABLES": "mine"}, "mine")]
-)
-def test_processes_that_load_models_ask_for_huge_pages_unless_told_otherwise(
-    own: dict[str, str], expected: str
-) -> None:
-    assert allocating(own | {"HOME": "/"}) == {"HOME": "/", "GLIBC_TUNABLES": expected}
+def test_who_has_told_glibc_how_to_allocate_knows_better() -> None:
+    assert allocating({"GLIBC_TUNABLES": "mine", "HOME": "/"}) == {"GLIBC_TUNABLES": "mine", "HOME": "/"}
+    assert allocating({"HOME": "/"})["HOME"] == "/"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's tunables")
+def test_what_is_freed_after_a_forward_is_not_faulted_in_again_and_what_is_mapped_for_itself_goes() -> None:
+    program = """
+import resource
+import numpy as np
+
+def faults_of(size, count):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    [np.ones(size, np.uint8) for _ in range(count)]  # written all over, then freed
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    return 4096 * int(open("/proc/self/statm").read().split()[1])
+
+SMALL, LARGE = 24 << 20, 256 << 20
+faults_of(SMALL, 8)
+before = resident()
+print(max(faults_of(SMALL, 8) for _ in range(5)))
+faults_of(LARGE, 2)
+print(resident() - before)
+"""
+    environment = {**os.environ}
+    environment.pop("GLIBC_TUNABLES", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=allocating(environment), capture_output=True, text=True, check=True
+    )
+    faults, kept_bytes = map(int, done.stdout.split())
+    assert faults < 10, "they are 96 huge pages, or 49,152 small ones"
+    assert kept_bytes < 64 << 20

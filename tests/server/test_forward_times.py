@@ -70,7 +70,7 @@ def test_growth_stops_where_the_time_per_image_has_stopped_falling(seen: dict[in
 def test_once_in_a_while_a_batch_may_grow_all_the_same_so_that_a_wrong_judgement_ends() -> None:
     times = learned({1: 0.01, 2: 0.02}, 16)
     limits = [times.limit_now(32) for _ in range(128)]
-    assert limits.count(32) == 2
+    assert (limits.count(1), limits.count(2)) == (126, 2)
     for _ in range(40):
         times.learn(2, 0.011)
     assert times.limit_now(32) == 32

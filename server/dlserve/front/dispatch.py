@@ -24,6 +24,7 @@ from dlserve.front.balancer import EXPECTED, Request, WorkerView, outlook
 from dlserve.front.expectation import Expectation
 from dlserve.front.foresight import GOOD_OFF, WORTH_S, Clients, played_forward
 from dlserve.front.link import Answer, Link, WorkerLostError
+from dlserve.front.lookout import Lookout
 from dlserve.front.parameters import Execution, Output
 from dlserve.front.policies import Policy
 from dlserve.front.pool import WorkerPool
@@ -37,17 +38,10 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 2
 SWEEP_S = 0.05
 """How often long calls are checked for clients that have left, and workers for being stuck."""
-SPIN_FORWARD_S = 100e-6
-SPIN_S = 200e-6
-"""While nothing but one call of so quick a model is under way, the event loop looks for its answer this long before it
-sleeps: to be woken would cost about as much as the call."""
 _SAME_S = 1e-6
 """Calls of one batch tell the same end of their forward, but for the rounding of floats."""
 STALE_S = 2.0
 """What was learned of a model longer ago than this refuses no call: one is let through, to learn from."""
-LONE_IN_A_ROW = 16
-"""So many calls one after the other, none beside another, make a single client. Of several clients' calls many find
-themselves alone for a moment too, and who spins then takes the processor from those that are about to come."""
 _FAILURES: dict[FailureKind, type[ApiError]] = {
     "input": InputError,
     "request": RequestError,
@@ -177,10 +171,7 @@ class Dispatcher:
         self._clients = Clients()
         self._waiting = 0
         """Calls for which no worker is up."""
-        self._in_a_row = 0
-        """Calls since two were under way at a time."""
-        self._spin_until = 0.0
-        self._spinning = False
+        self._lookout = Lookout(self._flights)
 
     async def predict(self, call: PredictCall) -> Outcome:
         """Run a call; `learn` should follow. Raises ApiError with the answer's status, or ClientLeftError."""
@@ -348,18 +339,15 @@ class Dispatcher:
 
     async def _run(self, call: PredictCall, chosen: _Choice) -> tuple[Reply, _Flight]:
         pool, service, view, request = self._pool, call.service.number, chosen.view, chosen.request
-        self._in_a_row = 0 if self._flights else self._in_a_row + 1
-        lone = self._in_a_row > LONE_IN_A_ROW and (pool.board is None or pool.board.quiet_elsewhere())
+        lone = self._lookout.single() and (pool.board is None or pool.board.quiet_elsewhere())
         try:
             flight, answer_to_come = self._ask(call, view, lone=lone, foretold=chosen.foretold)
         except BaseException:
             pool.unclaim(view)
             raise
         self._flights.add(flight)
-        if lone and request.forward_s < SPIN_FORWARD_S:
-            self._spin_until = flight.sent + SPIN_S
-            if not self._spinning:
-                self._spin()
+        if lone:
+            self._lookout.watch(request.forward_s, chosen.predicted_s, flight.sent)
         waits = bool(view.batches)
         coming, cost, known = pool.began(view, request)
         flight.size = coming.images if waits else 0
@@ -388,12 +376,6 @@ class Dispatcher:
             raise _FAILURES[answer.failure](answer.message)
         assert isinstance(answer, Reply)
         return answer, flight
-
-    def _spin(self) -> None:
-        """Keep the event loop from sleeping while the only call is about to be answered."""
-        self._spinning = bool(self._flights) and perf_counter() < self._spin_until
-        if self._spinning:
-            asyncio.get_running_loop().call_soon(self._spin)
 
     def _gone(self) -> ClientLeftError:
         self.counts.cancelled += 1

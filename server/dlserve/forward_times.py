@@ -9,29 +9,36 @@ from bisect import bisect_left, insort
 
 _STEP = 0.2
 """Weight of the latest in the mean of one size."""
+_STEP_AFTER = 64
+_LONG_STEP = 0.5
+"""Of a size that did not come in so many forwards of others; and it counts in full then: much may have changed since."""
+_FIRST = 6
+"""Of the first of a size the quickest counts: what a process does for the first time, or beside others that do, takes longer."""
 _STEP_USUAL = 0.1
 """And in the mean of how much forwards differ from it."""
-GAIN = 0.05
+GAIN = 0.03
 """A larger batch pays where it takes so much less time per image than a smaller one."""
 _SEEN = 3
 """Forwards of a size before a batch's growth is judged by it."""
 _JUDGE_EVERY = 16
 """Forwards between two looks at where growth stops paying."""
-_TRY_EVERY = 64
+_TRY_EVERY = 16
 """Of batches that were kept small, one in so many may be twice as large all the same: what did not pay may do so now. No
-larger, for where growth does not pay it costs: 16 images of SqueezeNet, where 2 are best, take a CPU twice as long per image."""
+larger, for where growth does not pay it costs: 16 images of SqueezeNet, where 2 are best, took a CPU half as long again per image."""
 
 
 class ForwardTimes:
     """Of one model."""
 
-    __slots__ = ("_counts", "_kept", "_learned", "_limit", "_seconds", "_sizes", "_usual")
+    __slots__ = ("_counts", "_kept", "_latest", "_learned", "_limit", "_seconds", "_sizes", "_usual")
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
         self._counts: dict[int, int] = {}
         self._usual: dict[int, float] = {}
         """By how much those of a size differ from what was expected, either way."""
+        self._latest: dict[int, int] = {}
+        """How many forwards there had been of all sizes by the latest of each."""
         self._sizes: list[int] = []
         """Those seen, ascending."""
         self._learned = 0
@@ -58,11 +65,16 @@ class ForwardTimes:
             off = seconds - self._seconds[images]
             size = abs(off)
             usual = self._usual.get(images, size)
-            if size > usual:
+            step = _STEP
+            if self._learned - self._latest[images] > _STEP_AFTER:
+                step, usual = _LONG_STEP, size
+            if count < _FIRST and off < 0:
+                step = 1.0
+            elif size > usual:
                 off = usual if off > 0 else -usual
-            self._seconds[images] += _STEP * off
+            self._seconds[images] += step * off
             self._usual[images] = usual + _STEP_USUAL * (size - usual)
-        self._learned += 1
+        self._latest[images] = self._learned = self._learned + 1
         if self._learned % _JUDGE_EVERY == 0:
             self._limit = self._judge()
 

@@ -96,6 +96,8 @@ class Loop:
         self._services: dict[int, Service] = {}
         self._done = False
         """All is answered, after a `stop`."""
+        self._free_at = 0.0
+        """When the device thread had run its latest batch; its own, too."""
         self._cause: Sender | None = None
         """For whose sake the device is at work now; belongs to the thread that has the device."""
         self._device = threading.Thread(target=self._work, name="device")
@@ -343,9 +345,9 @@ class Loop:
         for connection in connections:
             connection.end()
 
-    def _run(self, tasks: Sequence[Task], in_turn_s: float = 0.0) -> None:
+    def _run(self, tasks: Sequence[Task], in_turn_s: float = 0.0, before_s: float = 0.0) -> None:
         self._cause = tasks[0].sender
-        self._runner.run(tasks, in_turn_s)
+        self._runner.run(tasks, in_turn_s, before_s)
 
     def _read_and_run(self, tasks: Sequence[Task]) -> None:
         """A batch of which some was left to this thread to decode.
@@ -354,7 +356,8 @@ class Loop:
         """
         model = tasks[0].service.model
         assert model is not None
-        in_turn_s, ready = 0.0, []
+        could_begin = max(self._free_at, *[task.received for task in tasks])
+        before_s, in_turn_s, ready = perf_counter() - could_begin, 0.0, []
         for task in tasks:
             if not task.unread:
                 ready.append(task)
@@ -366,7 +369,8 @@ class Loop:
             if in_turn:
                 in_turn_s += perf_counter() - began
         if ready:
-            self._run(ready, in_turn_s)
+            self._run(ready, in_turn_s, min(before_s, in_turn_s))  # what is longer was something else
+        self._free_at = perf_counter()
 
     def _all_answered(self) -> bool:
         return not len(self._answers) and all(connection.reader.idle for connection in self._connections)

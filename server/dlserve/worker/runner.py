@@ -28,24 +28,24 @@ class Runner:
         self._answers = answers
         self._files = files
 
-    def run(self, tasks: Sequence[Task], in_turn_s: float = 0.0) -> None:
+    def run(self, tasks: Sequence[Task], in_turn_s: float = 0.0, before_s: float = 0.0) -> None:
         """Answer every task of a batch, with a reply or a failure. Never raises.
 
-        `in_turn_s`: what it took already, decoding in its turn.
+        `in_turn_s`: what it took already, decoding in its turn. `before_s`: and between the batch before it and that.
         """
         try:
             if tasks[0].alone:
                 with ExitStack() as stack:
-                    self._on_device(tasks, "cold", self._demote(tasks[0], stack), in_turn_s)
+                    self._on_device(tasks, "cold", self._demote(tasks[0], stack), in_turn_s, before_s)
             else:
-                self._on_device(tasks, "request", 0.0, in_turn_s)
+                self._on_device(tasks, "request", 0.0, in_turn_s, before_s)
         except Exception as exc:  # noqa: BLE001  the edge of a batch: whatever it is, its tasks are answered
             self._answers.fail_all(tasks, exc)
 
-    def _on_device(self, tasks: Sequence[Task], why: Why, demote_s: float, in_turn_s: float) -> None:
+    def _on_device(self, tasks: Sequence[Task], why: Why, demote_s: float, in_turn_s: float, before_s: float) -> None:
         with self._cache.use(tasks[0].service.number, why, len(tasks)) as resident:
             try:
-                self._forward(tasks, resident, demote_s, in_turn_s)
+                self._forward(tasks, resident, demote_s, in_turn_s, before_s)
             except ForwardError as exc:
                 self._one_by_one(tasks, resident, demote_s, exc)
 
@@ -73,11 +73,13 @@ class Runner:
         )
         for task in tasks:
             try:
-                self._forward([task], resident, demote_s, 0.0)
+                self._forward([task], resident, demote_s, 0.0, 0.0)
             except Exception as alone:  # noqa: BLE001  the edge of a job: whatever it is, it is answered
                 self._answers.fail(task, alone)
 
-    def _forward(self, tasks: Sequence[Task], resident: Resident, demote_s: float, in_turn_s: float) -> None:
+    def _forward(
+        self, tasks: Sequence[Task], resident: Resident, demote_s: float, in_turn_s: float, before_s: float
+    ) -> None:
         """Run tasks as one batch and reply to them. If this raises, none has been answered."""
         inputs = _together(tasks)
         began = perf_counter()
@@ -86,7 +88,7 @@ class Runner:
         service = tasks[0].service
         service.ran(ended - began)
         if largest == len(probabilities):  # else it ran in parts
-            service.forward_times.learn(largest, in_turn_s + ended - began)
+            service.forward_times.learn(largest, before_s + in_turn_s + ended - began)
         pays_up_to = service.forward_times.pays_up_to
         replies: list[tuple[Task, Reply]] = []
         row = 0

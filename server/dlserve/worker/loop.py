@@ -97,7 +97,7 @@ class Loop:
         self._done = False
         """All is answered, after a `stop`."""
         self._free_at = 0.0
-        """When the device thread had run its latest batch; its own, too."""
+        """When the device thread had run its latest batch; belongs to it."""
         self._cause: Sender | None = None
         """For whose sake the device is at work now; belongs to the thread that has the device."""
         self._device = threading.Thread(target=self._work, name="device")
